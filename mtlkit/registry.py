@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Iterator
 from typing import Any, TypeVar
+
+import pydantic
 
 from .errors import KitError, nearest
 
@@ -37,13 +40,20 @@ class Registry(dict[str, Entry]):
         parameters = inspect.signature(self[name]).parameters.values()
         return {p.name: p for p in parameters if p.default is not p.empty}
 
-    def build(self, name: str, *args: Any, **options: Any) -> Any:
-        """Call the entry. Raises KitError for an unknown name or option, with the nearest valid one."""
+    def check(self, name: str, options: dict[str, Any]) -> None:
+        """Raise KitError for an unknown option (with the nearest valid one) or a value of the wrong type."""
         known = self.options(name)
-        for option in options:
+        entry = self[name]
+        hints = typing.get_type_hints(entry.__init__ if inspect.isclass(entry) else entry)
+        for option, value in options.items():
             if option not in known:
                 hint = nearest(option, known) if known else "it takes no options"
                 raise KitError(f"unknown option {option!r} for {self.kind} {name!r}: {hint}")
+            check_type(f"option {option!r} of {self.kind} {name!r}", value, hints.get(option, Any))
+
+    def build(self, name: str, *args: Any, **options: Any) -> Any:
+        """Call the entry. Raises KitError as ``check`` does."""
+        self.check(name, options)
         return self[name](*args, **options)
 
     def names(self) -> list[str]:
@@ -51,3 +61,18 @@ class Registry(dict[str, Entry]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(super().keys()))
+
+
+def check_type(what: str, value: Any, hint: Any) -> None:
+    """Raise KitError where ``value`` is not of the annotated type. An int is welcome where a float is; nothing else is converted."""
+    config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
+    try:
+        try:
+            adapter = pydantic.TypeAdapter(hint, config=config)
+        except pydantic.PydanticUserError:  # a model or dataclass brings its own configuration
+            adapter = pydantic.TypeAdapter(hint)
+        adapter.validate_python(value)
+    except pydantic.ValidationError as error:
+        wanted = getattr(hint, "__name__", str(hint)) if inspect.isclass(hint) else str(hint)
+        reason = error.errors()[0]["msg"]
+        raise KitError(f"{what} should be {wanted}, found {value!r} ({reason[0].lower()}{reason[1:]})") from error

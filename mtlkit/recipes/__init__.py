@@ -1,0 +1,259 @@
+"""A run as data: one TOML file says everything that decides its numbers.
+
+``load`` reads a recipe by name (beside this file) or by path; unknown keys and wrong types are errors with the nearest valid name. A sweep is
+a recipe with a ``[sweep]`` table:
+
+    [sweep]                              # every combination of these ...
+    seed = [0, 1]
+    [[sweep.variants]]                   # ... with every combination of each of these
+    tasks = [["semantic"], ["depth"]]
+    "architecture.name" = ["single"]
+    [[sweep.variants]]
+    "weighting.name" = ["equal", "dwa"]
+
+Lists elsewhere are just lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tomli_w
+from pydantic import Field
+
+from ..errors import KitError, nearest
+
+NUMERICS_VERSION = 1  # part of every run's id: raise it when the same recipe would give other numbers
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Table(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Named(_Table):
+    """A table that names an entry of a registry; its other keys are that entry's options."""
+
+    model_config = pydantic.ConfigDict(extra="allow", strict=True, frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Optimiser(_Table):
+    """The optimiser; ``multipliers`` scale the learning rate of a parameter group (backbone, heads, ..., weighting)."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 1e-4  # MTAN's rate
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Fraction = 0.0  # of sgd
+    nesterov: bool = False  # of sgd
+    multipliers: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
+class Schedule(_Table):
+    """The learning rate over epochs: ``constant``; ``step`` (times ``factor`` every ``every`` epochs); ``poly`` ((1 - e/E)^power); ``cosine``."""
+
+    name: Literal["constant", "step", "poly", "cosine"] = "constant"
+    every: Positive = 100  # epochs; MTAN's
+    factor: Fraction = 0.5  # MTAN's
+    power: Annotated[float, Field(gt=0)] = 0.9
+
+
+class Recipe(_Table):
+    """One run. Every default is a choice with a reason beside it; a key that is not here does not exist."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    about: str = ""  # one line for people; no part of the id
+    dataset: Named
+    tasks: Annotated[list[str], Field(min_length=1)]
+    architecture: Named
+    weighting: Named = Named(name="equal")
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    augmentation: Named = Named(name="none")
+    loop: Literal["joint"] = "joint"
+    normalise: Literal["none", "imagenet", "raw255", "ti"] = "none"  # MTAN feeds images in [0, 1]
+    epochs: Positive = 200
+    batch: Positive = 2
+    drop_last: bool = False
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    protocols: Annotated[list[Literal["pooled", "mtan"]], Field(min_length=1)] = ["pooled"]
+    evaluate_every: Positive = 1  # epochs; the last epoch is always evaluated
+    evaluate_on: Literal["validation", "test"] = "test"
+    select: str = ""  # "task/metric" of the first protocol: best.pt is kept by it on evaluate_on; empty: the last epoch counts
+
+    @property
+    def label(self) -> str:
+        """A short name for figures: architecture, weighting, tasks."""
+        return f"{self.architecture.name} · {self.weighting.name} · {'+'.join(self.tasks)} · seed {self.seed}"
+
+    def canonical(self) -> dict[str, Any]:
+        """Everything that decides the numbers, with every default written out: equal recipes have equal canonical forms."""
+        content = self.model_dump(exclude={"name", "about"})
+        for key, registry in _registries().items():
+            defaults = {k: p.default for k, p in registry.options(content[key]["name"]).items()}
+            content[key] = defaults | content[key]
+        content["dataset"].pop("root", None)  # where the files lie is no part of what they are
+        return content
+
+    def identity(self, fingerprint: str) -> str:
+        """The id of a run of this recipe on data with this fingerprint: 12 hexadecimal digits of a sha256."""
+        content = {"recipe": self.canonical(), "data": fingerprint, "numerics": NUMERICS_VERSION}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def toml(self) -> str:
+        """The recipe as a file that ``load`` reads back."""
+        return tomli_w.dumps(self.model_dump())
+
+
+def _registries():
+    from ..architectures import ARCHITECTURES
+    from ..datasets import DATASETS
+    from ..transforms import AUGMENTATIONS
+    from ..weighting import WEIGHTINGS
+
+    return {
+        "dataset": DATASETS,
+        "architecture": ARCHITECTURES,
+        "weighting": WEIGHTINGS,
+        "augmentation": AUGMENTATIONS,
+    }
+
+
+# --- reading -------------------------------------------------------------------------------------------------------------
+
+
+def names() -> list[str]:
+    """The recipes that come with the kit."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
+
+
+def read(name: str) -> dict[str, Any]:
+    """The table of a recipe, by name or by path ending in .toml. Raises KitError where there is none or it is not TOML."""
+    path = Path(name) if name.endswith(".toml") else Path(__file__).parent / f"{name}.toml"
+    if not path.is_file():
+        raise KitError(f"no recipe {name!r}: {nearest(name, names())} (or give a path that ends in .toml)")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise KitError(f"recipe {path} is not TOML: {error}") from error
+    return {"name": path.stem, **table}
+
+
+def load(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """One recipe. ``overrides`` maps dotted keys to values. Raises KitError for a sweep, an unknown key, a wrong type or value."""
+    table = read(name)
+    if "sweep" in table:
+        raise KitError(f"recipe {name!r} is a sweep of {len(expand(name))} runs; type: mtlkit sweep {name}")
+    return make(_overridden(table, overrides or {}))
+
+
+def expand(name: str, overrides: Mapping[str, Any] | None = None) -> list[Recipe]:
+    """Every run of a sweep, in order and without repetition; a recipe without ``[sweep]`` is a sweep of one."""
+    table = read(name)
+    sweep = table.pop("sweep", {})
+    recipes = [make(_overridden(table, {**point, **(overrides or {})})) for point in _points(sweep)]
+    unique = {json.dumps(recipe.canonical(), sort_keys=True): recipe for recipe in reversed(recipes)}
+    return [recipe for recipe in recipes if unique[json.dumps(recipe.canonical(), sort_keys=True)] is recipe]
+
+
+def make(table: Mapping[str, Any]) -> Recipe:
+    """A recipe from a table, checked whole: keys, types, the options of what it names, the tasks that the dataset has."""
+    try:
+        recipe = Recipe.model_validate(dict(table))
+    except pydantic.ValidationError as error:
+        raise KitError(f"recipe {table.get('name', '')!r}: {_explain(error)}") from error
+    try:
+        for key, registry in _registries().items():
+            named = getattr(recipe, key)
+            registry.check(named.name, named.options)
+    except KitError as error:
+        raise KitError(f"recipe {recipe.name!r}: {error}") from error
+    return recipe
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """``key=value`` words of a command line; a value is TOML, and a bare word is a string.
+
+    >>> parse_overrides(["seed=3", "weighting.name=dwa", 'tasks=["depth"]'])
+    {'seed': 3, 'weighting.name': 'dwa', 'tasks': ['depth']}
+    """
+    overrides = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise KitError(f"an override is key=value, found {pair!r}; for example: -p optimiser.lr=0.001")
+        try:
+            overrides[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            overrides[key.strip()] = text.strip()
+    return overrides
+
+
+# --- the parts -----------------------------------------------------------------------------------------------------------
+
+
+def _points(sweep: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The override tables of a sweep: common axes times each variant's own axes."""
+    common = {key: values for key, values in sweep.items() if key != "variants"}
+    for variant in sweep.get("variants", [{}]):
+        axes = {**common, **variant}
+        for key, values in axes.items():
+            if not isinstance(values, list) or not values:
+                raise KitError(f"sweep axis {key!r} is a list of values, found {values!r}; quote dotted keys")
+        for values in itertools.product(*axes.values()):
+            yield dict(zip(axes, values, strict=True))
+
+
+def _overridden(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``table`` with dotted keys set. Naming another entry drops the options that belonged to the old one."""
+    result = json.loads(json.dumps(table))
+    for key, value in sorted(overrides.items(), key=lambda item: not item[0].endswith(".name")):
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise KitError(f"override {key!r}: {parent!r} is a value, not a table")
+        if last == "name" and parents and place.get("name", value) != value:
+            shared = _shared_options(parents[0], value)
+            for option in [o for o in place if o not in shared]:
+                del place[option]
+        place[last] = value
+    return result
+
+
+def _shared_options(table: str, name: str) -> set[str]:
+    """Options that entry ``name`` of a registry takes; all of a table's keys where it is none of a registry's."""
+    registries = _registries()
+    if table not in registries:
+        return set(Optimiser.model_fields) | set(Schedule.model_fields)
+    return set(registries[table].options(name)) | {"name"}
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    """The first problem in one line, with the nearest valid key."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model = Recipe
+        for part in first["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        return f"unknown key {key!r}: {nearest(str(first['loc'][-1]), model.model_fields)}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing"
+    reason = first["msg"]
+    return f"{key} = {first['input']!r}: {reason[0].lower()}{reason[1:]}"

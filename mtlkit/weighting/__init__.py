@@ -42,7 +42,8 @@ def combine(name: str, gradients: Tensor, losses: Tensor | None = None, **option
     >>> weights.tolist(), direction.tolist()
     ([1.0, 1.0], [0.5, 1.0])
     """
-    return combiner(name, len(gradients) if gradients.ndim else 0, **options)(gradients, losses)
+    tasks = options.pop("tasks", None) or (len(gradients) if gradients.ndim else 0)
+    return combiner(name, tasks, **options)(gradients, losses)
 
 
 class Combiner:
@@ -95,5 +96,5 @@ def combiner(
 ) -> Combiner:
     """A ``Combiner`` for T tasks (a number, or tasks with names and kinds)."""
     if isinstance(tasks, int):
-        tasks = options.pop("tasks", None) or [NamedTask(f"task{t}") for t in range(tasks)]
+        tasks = [NamedTask(f"task{t}") for t in range(tasks)]
     return Combiner(build(name, tasks, **options), learning_rate)

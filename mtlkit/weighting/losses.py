@@ -129,16 +129,16 @@ class DynamicWeightAverage(LossLevel):
         self.temperature = temperature
         # mean losses of the last two epochs, oldest first; NaN until an epoch has been seen
         self.register_buffer("history", torch.full((2, len(self.names)), float("nan"), dtype=torch.float64))
+        self.register_buffer("weights", torch.ones(len(self.names), dtype=torch.float64))
 
     def weigh(self, losses_T: Tensor, rows: list[int]) -> Tensor:
-        if bool(torch.isnan(self.history).any()):
-            return torch.ones_like(losses_T)
-        rates = self.history[1] / self.history[0]
-        weights = len(self.names) * torch.softmax(rates / self.temperature, dim=0)
-        return weights[rows].to(losses_T)
+        return self.weights[rows].to(losses_T)
 
     def epoch_end(self, train_losses: Mapping[str, float]) -> None:
         latest = self.history[1].clone()
         for name, loss in train_losses.items():
             latest[self.names.index(name)] = loss
         self.history = torch.stack([self.history[1], latest])
+        if not bool(torch.isnan(self.history).any()):
+            rates = self.history[1] / self.history[0]
+            self.weights = len(self.names) * torch.softmax(rates / self.temperature, dim=0)

@@ -1,0 +1,195 @@
+"""Runs in batches: ``notebooks/40_train.ipynb`` executed by papermill into each run folder, several at once by Dask.
+
+papermill has no resume and its notebook metadata may claim success after a kernel has died, so neither is relied on: a run goes on from its
+checkpoint, and it is judged by ``status.json`` and ``result.json`` alone. A sweep skips finished runs, goes on past a failure and names it at
+the end.
+"""
+
+from __future__ import annotations
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from . import files
+from .recipes import Recipe
+from .runs import Run
+
+NOTEBOOK = "40_train.ipynb"
+POLL_SECONDS = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How one run ended: ``state`` is finished, skipped or failed; ``reason`` is one line where it failed."""
+
+    run: Run
+    state: str
+    seconds: float
+    reason: str = ""
+
+
+def plan(recipes: Iterable[Recipe]) -> list[Run]:
+    """The run folders of some recipes. Builds every dataset, so that embedded data are rendered before anything trains.
+
+    Raises KitError for data that are absent or tasks they do not have.
+    """
+    from . import tasks, training
+
+    runs = []
+    for recipe in recipes:
+        train, held_out = training.load_data(recipe)
+        tasks.select(train.tasks, recipe.tasks)
+        runs.append(Run.create(recipe, training.fingerprint(train, held_out)))
+    return runs
+
+
+def execute(folder: str, threads: int | None, device: str) -> str:
+    """Execute the training notebook into one run folder. Returns "" or why it failed, in one line.
+
+    Args:
+        folder: a run folder with its ``recipe.toml``.
+        threads: torch threads of the kernel; None leaves the choice to torch.
+        device: Fabric's accelerator.
+    """
+    import papermill
+
+    run = Run(folder)
+    if threads is None:
+        os.environ.pop("OMP_NUM_THREADS", None)  # Dask sets it to 1 in its workers
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["MTLKIT_PARENT"] = str(os.getpid())  # the kernel ends with this process
+    try:
+        papermill.execute_notebook(
+            str(files.checkout() / "notebooks" / NOTEBOOK),
+            str(run.folder / "output.ipynb"),
+            parameters={"recipe": str(run.folder / "recipe.toml"), "run_folder": str(run.folder), "device": device},
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(run.folder),
+        )
+    except Exception as error:  # a failed cell, a dead kernel: the run's own words, if it left any, say more
+        reason = run.status.get("error") or f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+        if not run.finished:
+            status = {key: value for key, value in run.status.items() if key not in ("state", "pid")}
+            run.say("failed", **{**status, "error": reason})
+        return "" if run.finished else reason
+    return "" if run.finished else "the notebook ended and left no result.json"
+
+
+def run_all(
+    runs: list[Run], jobs: int = 1, device: str = "auto", say: Callable[[str], Any] = print, progress: bool = True
+) -> list[Outcome]:
+    """Execute every run that is not finished, ``jobs`` at once, and say how each one ended.
+
+    With two jobs or more each uses one thread. Ctrl-C stops the kernels and leaves every run resumable.
+    """
+    outcomes = [Outcome(run, "skipped", 0.0) for run in runs if run.finished]
+    waiting = [run for run in runs if not run.finished]
+    if not waiting:
+        return outcomes
+    jobs = min(jobs, len(waiting))
+    with _cluster(jobs) as client, _EpochBar(waiting, progress) as bar:
+        threads = 1 if jobs > 1 else None
+        futures = {client.submit(execute, str(run.folder), threads, device, pure=False): run for run in waiting}
+        started = {run: time.monotonic() for run in waiting}
+        try:
+            while futures:
+                for future in [future for future in futures if future.done()]:
+                    run = futures.pop(future)
+                    outcomes.append(_outcome(future, run, time.monotonic() - started[run]))
+                    bar.write(_line(outcomes[-1], len(outcomes), len(runs)), say)
+                bar.refresh()
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            client.cancel(list(futures), force=True)
+            client.shutdown()  # the workers end, and their kernels with them
+            for run in futures.values():
+                _mark_interrupted(run)
+            raise
+    return outcomes
+
+
+def _cluster(jobs: int):
+    """A Dask client with ``jobs`` one-thread worker processes on this machine."""
+    import dask
+    import distributed
+
+    dask.config.set(
+        {
+            "distributed.scheduler.allowed-failures": 0,  # a run that takes its worker down is a failure, not a retry
+            "distributed.logging.distributed": "critical",
+            "distributed.admin.tick.limit": "1h",
+        }
+    )
+    cluster = distributed.LocalCluster(
+        n_workers=jobs,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        memory_limit=0,
+        local_directory=str(files.cache_dir() / "dask"),
+        silence_logs=50,
+    )
+    return distributed.Client(cluster)
+
+
+def _outcome(future, run: Run, seconds: float) -> Outcome:
+    if future.status == "finished":
+        reason = future.result()
+    else:
+        reason = f"its worker process died ({future.status})"
+        if not run.finished:
+            run.say("failed", error=reason)
+    return Outcome(run, "failed" if reason else "finished", seconds, reason)
+
+
+def _line(outcome: Outcome, number: int, total: int) -> str:
+    detail = f": {outcome.reason}" if outcome.reason else f" in {outcome.run.result['seconds']:.0f} s of training"
+    return f"[{number}/{total}] {outcome.state}  {outcome.run.recipe.label}{detail}"
+
+
+def _mark_interrupted(run: Run) -> None:
+    status = run.status
+    if status["state"] == "running":
+        run.say("interrupted", epoch=status.get("epoch", 0), epochs=status.get("epochs", run.recipe.epochs))
+
+
+class _EpochBar:
+    """One progress bar over the epochs of several runs, read from their ``status.json``."""
+
+    def __init__(self, runs: list[Run], progress: bool):
+        self.runs = {run: run.recipe.epochs for run in runs}
+        total = sum(self.runs.values())
+        self.bar = tqdm(total=total, unit="epoch", disable=not progress, desc=f"{len(runs)} runs", dynamic_ncols=True)
+
+    def __enter__(self) -> _EpochBar:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.bar.close()
+
+    def refresh(self) -> None:
+        done = sum(run.status.get("epoch", 0) for run in self.runs)
+        self.bar.update(done - self.bar.n)
+
+    def write(self, line: str, say: Callable[[str], Any]) -> None:
+        self.refresh()
+        with tqdm.external_write_mode():
+            say(line)
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,273 @@
+"""The command line: ``mtlkit doctor | data | models | weightings | recipes | run | sweep | runs | report | predict``.
+
+Bad input ends with one line and status 2, a run that failed with status 1; Ctrl-C with 130.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import KitError
+from .version import __version__
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: list, check, show.", rich_markup_mode=None)
+runs_app = typer.Typer(no_args_is_help=True, help="Runs: list, rm.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs")
+
+Overrides = Annotated[list[str], typer.Option("-p", "--param", help="Override a recipe key: -p optimiser.lr=0.001")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+def main() -> None:
+    """Entry point: a KitError is one line on standard error and status 2."""
+    try:
+        app()
+    except KitError as error:
+        print(f"mtlkit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("mtlkit: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """A teaching and reproduction kit for multi-task learning."""
+    if version:
+        print(f"mtlkit {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def doctor() -> None:
+    """Examine this machine: Python, packages, accelerator, disk, data. Status 1 where something needs mending."""
+    from .doctor import examine
+
+    marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
+    problems = 0
+    for finding in examine():
+        problems += finding.state == "problem"
+        print(f"{marks[finding.state]}  {finding.topic:<20} {finding.detail}")
+    print(f"{problems} problem(s)" if problems else "all is well")
+    raise typer.Exit(1 if problems else 0)
+
+
+# --- what there is -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """Every model row: parameters and MACs, ours beside the reference."""
+    from .architectures.catalogue import rows
+
+    found = rows()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for row in found:
+        size = f"{row['height']}x{row['width']}"
+        counts = f"{row['parameters']:>12,} {_agrees(row, 'parameters')}  {row['macs']:>16,} {_agrees(row, 'macs')}"
+        print(f"{row['name']:<44} {row['preset']:<9} {size:<8} {counts}  {row['note'] or ''}".rstrip())
+    print("parameters, MACs (batch 1); = equal to the reference, ! differs, - no reference")
+
+
+def _agrees(row: dict, key: str) -> str:
+    reference = row[f"reference_{key}"]
+    return "-" if reference is None else "=" if reference == row[key] else "!"
+
+
+@app.command()
+def weightings() -> None:
+    """Every weighting: level, options with their defaults, paper."""
+    from .weighting import WEIGHTINGS
+
+    for name in WEIGHTINGS:
+        options = ", ".join(f"{o}={p.default!r}" for o, p in WEIGHTINGS.options(name).items())
+        print(f"{name:<14} {WEIGHTINGS[name].level:<9} {options:<45} {WEIGHTINGS[name].paper}")
+
+
+@app.command(name="recipes")
+def list_recipes() -> None:
+    """Every recipe that comes with the kit."""
+    from . import recipes
+
+    for name in recipes.names():
+        runs = recipes.expand(name)
+        print(f"{name:<24} {len(runs):>3} run{'s' if runs[1:] else ' '}  {runs[0].about}")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Every dataset: tasks, where it is looked for, how to get it."""
+    from .datasets import DATASETS
+
+    for name in DATASETS:
+        print(f"{name:<20} {DATASETS[name].about}")
+
+
+@data_app.command("check")
+def data_check(name: str, root: Annotated[Path | None, typer.Option(help="Where the files lie.")] = None) -> None:
+    """Check a dataset whole: every problem in one report, status 2 where there is one."""
+    from .datasets import DATASETS
+
+    problems = DATASETS[name].check(root)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise KitError(f"{len(problems)} problem(s) in dataset {name!r}; mend the files named above and check again")
+    print(f"{name}: present and sound")
+
+
+@data_app.command("show")
+def data_show(
+    name: str,
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")] = Path("contact-sheet.png"),
+    split: str = "train",
+    count: Annotated[int, typer.Option(min=1, max=64)] = 6,
+    root: Annotated[Path | None, typer.Option(help="Where the files lie.")] = None,
+) -> None:
+    """Write a contact sheet: the first samples with every target."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from . import datasets, files, plots
+
+    options = {"train": count, "test": count} if name == "scenes" else {}
+    dataset = datasets.build(name, split, **options, **({"root": root} if root else {}))
+    plots.style()
+    figure = plots.samples(dataset, range(min(count, len(dataset))))
+    with files.replacing(output.resolve()) as temporary:
+        figure.savefig(temporary, format="png", bbox_inches="tight")
+    print(output)
+
+
+# --- running -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(recipe: str, params: Overrides = [], device: Device = "auto") -> None:  # noqa: B006
+    """Train one recipe: notebooks/40_train.ipynb, executed by papermill into its run folder. Goes on where it was stopped."""
+    from . import recipes
+
+    _execute([recipes.load(recipe, recipes.parse_overrides(params))], 1, device)
+
+
+@app.command()
+def sweep(
+    recipe: str,
+    params: Overrides = [],  # noqa: B006
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Runs at once; from two on each uses one thread.")] = 1,
+    device: Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan alone.")] = False,
+) -> None:
+    """Train every run of a sweep; finished ones are skipped, a failure does not stop the others."""
+    from . import recipes
+
+    _execute(recipes.expand(recipe, recipes.parse_overrides(params)), jobs, device, dry_run)
+
+
+def _execute(recipes: list, jobs: int, device: str, dry_run: bool = False) -> None:
+    from . import batch
+
+    runs = batch.plan(recipes)
+    waiting = [run for run in runs if not run.finished]
+    print(f"{len(runs)} run(s): {len(runs) - len(waiting)} finished, {len(waiting)} to do, {min(jobs, len(runs))} at once")
+    for number, planned in enumerate(runs, 1):
+        print(f"  {number:>3}  {planned.state:<12} {planned.recipe.label}  {batch.shown(planned.folder)}")
+    if dry_run:
+        return
+    outcomes = batch.run_all(runs, jobs, device)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        print(f"failed: {outcome.run.recipe.label}: {outcome.reason}", file=sys.stderr)
+        print(f"        see {batch.shown(outcome.run.folder / 'output.ipynb')}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {len(outcomes)} runs failed; the same command tries them again", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+# --- looking -------------------------------------------------------------------------------------------------------------
+
+
+@runs_app.command("list")
+def runs_list(paths: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
+    """Every run: state, epoch, label, folder."""
+    from . import batch
+    from .runs import find
+
+    found = find(paths or [])
+    for entry in found:
+        status = entry.status
+        epochs = f"{status.get('epoch', 0)}/{status.get('epochs', entry.recipe.epochs)}"
+        print(f"{entry.state:<12} {epochs:>8}  {entry.recipe.label:<58} {batch.shown(entry.folder)}")
+    if not found:
+        print("no runs; type: mtlkit run rooms-tiny")
+
+
+@runs_app.command("rm")
+def runs_rm(folders: list[Path], yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Delete run folders."""
+    from .runs import load_run
+
+    chosen = [load_run(folder) for folder in folders]
+    for entry in chosen:
+        print(f"{entry.state:<12} {entry.recipe.label}  {entry.folder}")
+    if yes or typer.confirm(f"delete {len(chosen)} run(s)?"):
+        for entry in chosen:
+            entry.remove()
+
+
+@app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")],
+    protocol: Annotated[str, typer.Option(help="pooled or mtan.")] = "pooled",
+    by: Annotated[str, typer.Option(help="Δ_MTL averages over: metric or task.")] = "metric",
+    as_json: AsJson = False,
+) -> None:
+    """Print the comparison table and write report.html beside the runs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from . import batch, plots
+    from . import report as reports
+    from .runs import find
+
+    rows = reports.entries(find(paths), protocol, by)
+    if as_json:
+        print(json.dumps(reports.records(rows), indent=2))
+        return
+    plots.style()
+    print(reports.table(rows).T.to_string())
+    folder = paths[0] if len(paths) == 1 else Path.cwd()
+    page = reports.write_html(rows, folder / "report.html", protocol, title=f"mtlkit: {folder.resolve().name}")
+    print(f"\nreport: {batch.shown(page)}")
+
+
+@app.command()
+def predict(
+    run: Path,
+    images: list[Path],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pictures.")] = Path("predictions"),
+    which: Annotated[str, typer.Option(help="checkpoint (last epoch) or best.")] = "checkpoint",
+) -> None:
+    """Write what a trained run sees in your own images: one PNG for every image and task."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from .predict import predict_images
+    from .runs import load_run
+
+    for path in predict_images(load_run(run), images, output, which):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""What a notebook needs: ``setup``, train-or-load by ``demo_run``, and the command that re-executes and normalises the series.
+
+    python -m mtlkit.notebook [NAME …]       (make notebooks)
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from . import files, plots, recipes
+from .errors import KitError, nearest
+from .runs import Run
+from .version import __version__
+
+# Output that only says when and where a notebook ran; nbval compares the rest.
+_VOLATILE = "cell.metadata.execution cell.metadata.papermill metadata.papermill metadata.widgets metadata.language_info.version"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+_parent_watched = False
+
+
+def setup(seed: int = 0) -> None:
+    """Make a notebook repeatable and its figures alike: seed, style, quiet warnings; prints one line of versions."""
+    import matplotlib
+    import torch
+    import torchvision
+
+    torch.manual_seed(seed)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    matplotlib.rcParams["figure.max_open_warning"] = 0
+    plots.style()
+    end_with_parent()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"mtlkit {__version__}, torch {torch.__version__}, torchvision {torchvision.__version__}, {device}")
+
+
+def demo_run(recipe: str, **overrides: Any) -> Run:
+    """Train a recipe once into the user's cache and load it ever after, under a lock.
+
+    Args:
+        recipe: the name of a recipe, or a path ending in .toml.
+        **overrides: recipe keys, with ``__`` for the dot: ``weighting__name="dwa"``.
+    """
+    from . import training
+
+    chosen = recipes.load(recipe, {key.replace("__", "."): value for key, value in overrides.items()})
+    train, held_out = training.load_data(chosen)
+    run = Run.create(chosen, training.fingerprint(train, held_out), root=files.cache_dir() / "demo-runs")
+    with files.lock(run.folder / ".demo.lock", wait=-1):  # another notebook may be training the same run: wait for it
+        return training.fit(chosen, run, device="cpu", progress=not run.finished)
+
+
+def end_with_parent() -> None:
+    """End this kernel when the process that started it for a batch (``$MTLKIT_PARENT``) is gone, however it went."""
+    global _parent_watched
+    parent = os.environ.get("MTLKIT_PARENT")
+    if parent is None or _parent_watched:
+        return
+    _parent_watched = True
+
+    def watch() -> None:
+        while _alive(int(parent)):
+            time.sleep(0.25)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _alive(pid: int) -> bool:
+    """True while a process exists; a zombie, killed and not yet collected, does not count."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+# --- the series ----------------------------------------------------------------------------------------------------------
+
+
+def series(names: Iterable[str] = ()) -> list[Path]:
+    """The notebooks, in order, the solutions after them. ``names`` picks some: a number, a stem, or a path."""
+    folder = files.checkout() / "notebooks"
+    everything = [*sorted(folder.glob("*.ipynb")), *sorted((folder / "solutions").glob("*.ipynb"))]
+    chosen = []
+    for name in names:
+        found = [p for p in everything if p.stem == Path(name).stem or p.stem.split("_")[0] == name]
+        if not found:
+            raise KitError(f"no notebook {name!r}: {nearest(name, [p.stem for p in everything])}")
+        chosen += found
+    return chosen or everything
+
+
+def refresh(path: Path) -> float:
+    """Execute a notebook in a fresh kernel in its own folder and store it normalised. Returns the seconds it took."""
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    started = time.monotonic()
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    seconds = time.monotonic() - started
+    with files.replacing(path) as temporary:
+        nbformat.write(normalised(notebook), temporary)
+    command = ["nbstripout", "--keep-output", "--keep-count", "--keep-id", "--extra-keys", _VOLATILE, str(path)]
+    subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:]], check=True)
+    return seconds
+
+
+def normalised(notebook):
+    """The notebook without standard error, widget views (their static twin stands before them) and cell ids that change."""
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:03d}"
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [
+            output
+            for output in cell.outputs
+            if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
+        ]
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return notebook
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m mtlkit.notebook [NAME …]``."""
+    try:
+        for path in series(sys.argv[1:] if arguments is None else arguments):
+            print(f"{path.relative_to(files.checkout())} … ", end="", flush=True)
+            print(f"{refresh(path):.0f} s")
+    except KitError as error:
+        print(f"mtlkit: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

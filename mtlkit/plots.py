@@ -1,0 +1,266 @@
+"""Figures: every function returns a matplotlib figure, and the same task has the same colour in each of them.
+
+Shapes: C channels, H/W size, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import matplotlib.colors
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from . import metrics
+from .runs import Run
+from .tasks import COLOURS, Task
+
+UNKNOWN = 0.35  # grey of pixels that do not count
+# Classes: Okabe and Ito's colours first, then lighter and darker ones between them; neighbours in a legend differ in lightness too.
+PALETTE = [
+    "#0072B2", "#E69F00", "#F5F0D8", "#CC79A7", "#8C6D46", "#009E73", "#D55E00", "#F0E442", "#56B4E9", "#5B3A8E", "#20262E",
+    "#B9C4CC", "#8DD3C7", "#A50026", "#4D9221", "#C2A5CF", "#FDAE61", "#313695", "#74ADD1", "#762A83", "#B8E186", "#969696",
+]  # fmt: skip
+DEPTH_MAP = "viridis"
+
+
+def style() -> None:
+    """The look of every figure of the kit: PNG, readable sizes, no frame that says nothing."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    plt.rcParams.update(
+        {
+            "figure.dpi": 90,
+            "savefig.dpi": 90,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 11,
+            "axes.labelsize": 10,
+            "legend.fontsize": 9,
+            "legend.frameon": False,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+# --- fields as pictures --------------------------------------------------------------------------------------------------
+
+
+def picture(name: str, value: Tensor | np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """One field of a sample, or one prediction, as RGB uint8 (H, W, 3); pixels that do not count are grey.
+
+    Args:
+        name: ``image`` or the name of a task.
+        value: without batch dimension, in the form of the target: (C, H, W) or (H, W).
+        limits: for depth and disparity, the values at both ends of the colour map; default the 2nd and 98th percentile.
+    """
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if array.ndim == 2:
+        array = array[None]
+    painter = _PAINTERS.get(name, _paint_classes)
+    rgb = painter(array, limits) if painter is _paint_range else painter(array)
+    return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _paint_rgb(array: np.ndarray) -> np.ndarray:
+    return array.transpose(1, 2, 0)
+
+
+def _paint_classes(array: np.ndarray) -> np.ndarray:
+    ids = array[0].astype(int)
+    colours = np.array([matplotlib.colors.to_rgb(colour) for colour in PALETTE])
+    return np.where((ids >= 0)[..., None], colours[ids % len(colours)], UNKNOWN)
+
+
+def _paint_range(array: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+    values, valid = array[0], array[0] != 0
+    low, high = limits or value_limits(array)
+    scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+    return np.where(valid[..., None], plt.get_cmap(DEPTH_MAP)(1 - scaled)[..., :3], UNKNOWN)
+
+
+def _paint_normals(array: np.ndarray) -> np.ndarray:
+    # x right, y down, z forward: red is facing right, green facing up, blue facing the camera
+    facing = array * np.array([1, -1, -1]).reshape(3, 1, 1)
+    return np.where((array != 0).any(0)[..., None], 0.5 + 0.5 * facing.transpose(1, 2, 0), UNKNOWN)
+
+
+def _paint_binary(array: np.ndarray) -> np.ndarray:
+    return np.where(array[0][..., None] < 0, UNKNOWN, np.repeat(array[0][..., None], 3, axis=-1))
+
+
+def _paint_flow(array: np.ndarray) -> np.ndarray:
+    u, v = array[:2]
+    length = np.hypot(u, v)
+    hue = (np.arctan2(v, u) / (2 * np.pi)) % 1.0
+    saturation = np.clip(length / max(np.percentile(length, 98), 1e-6), 0, 1)
+    rgb = matplotlib.colors.hsv_to_rgb(np.stack([hue, saturation, np.ones_like(hue)], axis=-1))
+    return rgb * (0.4 + 0.6 * array[2][..., None]) if len(array) > 2 else rgb
+
+
+_PAINTERS = {
+    "image": _paint_rgb,
+    "albedo": _paint_rgb,
+    "depth": _paint_range,
+    "disparity": _paint_range,
+    "normals": _paint_normals,
+    "edges": _paint_binary,
+    "saliency": _paint_binary,
+    "motion": _paint_binary,
+    "flow": _paint_flow,
+}
+
+
+def value_limits(array: Tensor | np.ndarray) -> tuple[float, float]:
+    """The 2nd and 98th percentile of the values that count (not 0)."""
+    values = np.asarray(array)
+    values = values[values != 0]
+    return tuple(np.percentile(values, [2, 98])) if values.size else (0.0, 1.0)
+
+
+def picture_grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    columns: Sequence[str],
+    row_names: Sequence[str] = (),
+    title: str = "",
+    cell: float = 1.7,
+) -> Figure:
+    """A grid of RGB pictures with a name over each column and beside each row; ``cell`` is the height of one in inches."""
+    height, width = rows[0][0].shape[:2]
+    size = (cell * width / height * len(columns) + (0.5 if row_names else 0), cell * len(rows) + 0.35 + 0.3 * bool(title))
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False)
+    for i, row in enumerate(rows):
+        for j, rgb in enumerate(row):
+            axis = axes[i, j]
+            axis.imshow(rgb)
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+            if i == 0:
+                axis.set_title(columns[j])
+            if j == 0 and row_names:
+                axis.set_ylabel(row_names[i])
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def samples(dataset, indices: Iterable[int], fields: Sequence[str] | None = None, title: str = "") -> Figure:
+    """Samples of a dataset, one a row, every field a column."""
+    chosen = [dataset[i] for i in indices]
+    fields = list(fields or [name for name in chosen[0] if name != "index"])
+    rows = [[picture(field, sample[field]) for field in fields] for sample in chosen]
+    names = [dataset.info(i).name for i in indices]
+    return picture_grid(rows, fields, [name.split("/", 1)[-1] for name in names], title)
+
+
+def legend(class_names: Sequence[str]) -> Figure:
+    """The colours of the classes."""
+    figure, axis = plt.subplots(figsize=(9, 0.4 * -(-len(class_names) // 7) + 0.1))
+    handles = [plt.Rectangle((0, 0), 1, 1, color=PALETTE[i % len(PALETTE)]) for i in range(len(class_names))]
+    axis.legend(handles, class_names, ncol=7, loc="center")
+    axis.axis("off")
+    return figure
+
+
+@torch.no_grad()
+def predictions(model, dataset, indices: Sequence[int], normalise=lambda image: image, title: str = "") -> Figure:
+    """Image, target and prediction of every task for some samples of a dataset; one sample a row."""
+    rows, columns = [], ["image"]
+    columns += [f"{task.name}, {what}" for task in model.tasks for what in ("target", "ours")]
+    for index in indices:
+        sample = dataset[index]
+        outputs = model(normalise(sample["image"])[None])
+        row = [picture("image", sample["image"])]
+        for task in model.tasks:
+            target, predicted = sample[task.name], task.predict(outputs[task.name])[0]
+            limits = value_limits(target) if task.name in ("depth", "disparity") else None
+            row += [picture(task.name, target, limits), picture(task.name, predicted, limits)]
+        rows.append(row)
+    return picture_grid(rows, columns, [str(index) for index in indices], title, cell=1.25)
+
+
+# --- histories -----------------------------------------------------------------------------------------------------------
+
+
+def learning_curves(runs: Mapping[str, Run], protocol: str = "pooled") -> Figure:
+    """The first metric of every task over the epochs, one panel a task, one line a run."""
+    history = _histories(runs)
+    found = history[(history.protocol == protocol) & (history.split != "train")]
+    names = [task for task in metrics.SPECS if task in set(found.task)]
+    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.1), squeeze=False)
+    colours = _run_colours(runs)
+    for axis, task in zip(axes[0], names, strict=True):
+        spec = metrics.SPECS[task][0]
+        panel = found[(found.task == task) & (found.metric == spec.name)]
+        sns.lineplot(panel, x="epoch", y="value", hue="run", style="run", palette=colours, markers=True, dashes=False, ax=axis)
+        arrow = "higher is better" if spec.higher_is_better else "lower is better"
+        axis.set(title=f"{task}: {spec.label}", xlabel="epoch", ylabel=arrow)
+        axis.title.set_color(COLOURS[task])
+        axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+        if axis is not axes[0][-1]:
+            axis.get_legend().remove()
+        else:
+            sns.move_legend(axis, "upper left", bbox_to_anchor=(1.0, 1.0), title=None)
+    return figure
+
+
+def loss_curves(run: Run) -> Figure:
+    """Training and held-out loss of every task over the epochs of one run."""
+    history = run.metrics[run.metrics.metric == "loss"]
+    names = list(dict.fromkeys(history.task))
+    figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 2.7), squeeze=False)
+    for axis, task in zip(axes[0], names, strict=True):
+        for split, line in history[history.task == task].groupby("split", sort=False):
+            axis.plot(line.epoch, line.value, color=COLOURS[task], ls="-" if split == "train" else "--", label=split)
+        axis.set(title=task, xlabel="epoch", ylabel="unweighted loss")
+        axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+        axis.legend()
+    return figure
+
+
+def weight_trajectories(runs: Mapping[str, Run]) -> Figure:
+    """Task weights over the steps, one panel a run, the same colour for the same task."""
+    figure, axes = plt.subplots(1, len(runs), figsize=(4.0 * len(runs), 2.9), squeeze=False, sharey=True)
+    for axis, (label, run) in zip(axes[0], runs.items(), strict=True):
+        for task, line in run.weights.groupby("task", sort=False):
+            axis.plot(line.step, line.weight, color=COLOURS[task], label=task)
+        axis.set(title=label, xlabel="step")
+    axes[0, 0].set_ylabel("weight of the loss")
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def delta_bars(delta: Mapping[str, float], spread: Mapping[str, float] | None = None) -> Figure:
+    """Δ_MTL of several runs against the single-task baseline; above zero is better."""
+    figure, axis = plt.subplots(figsize=(1.3 * len(delta) + 2, 2.9))
+    errors = [spread.get(name, 0.0) for name in delta] if spread else None
+    bars = axis.bar(list(delta), list(delta.values()), yerr=errors, color="#4C5C68", width=0.6, capsize=4)
+    axis.bar_label(bars, fmt="%+.1f", padding=3)
+    axis.axhline(0, color="black", lw=0.8)
+    axis.margins(y=0.2)
+    axis.set_ylabel("Δ_MTL in %, positive = better")
+    return figure
+
+
+def _histories(runs: Mapping[str, Run]) -> pd.DataFrame:
+    return pd.concat([run.metrics.assign(run=label) for label, run in runs.items()], ignore_index=True)
+
+
+def _run_colours(runs: Mapping[str, Run]) -> dict[str, str]:
+    palette = ["#000000", "#4C5C68", "#8C6D46", "#5B3A8E", "#A50026", "#4D9221", "#B9C4CC", "#FDAE61"]
+    return {label: palette[i % len(palette)] for i, label in enumerate(runs)}
+
+
+def task_legend(tasks: Sequence[Task]) -> Figure:
+    """The colours of the tasks."""
+    figure, axis = plt.subplots(figsize=(1.6 * len(tasks), 0.4))
+    axis.legend([plt.Line2D([], [], color=t.colour, lw=3) for t in tasks], [t.name for t in tasks], ncol=len(tasks))
+    axis.axis("off")
+    return figure

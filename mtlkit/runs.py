@@ -1,0 +1,188 @@
+"""The run folder ``runs/<recipe>/<id>/``: the only interface between training and everything that looks at results.
+
+    recipe.toml       what was asked for
+    metrics.csv       epoch, split, task, metric, protocol, value
+    weights.csv       step, task, weight
+    gradients.csv     step, name, i, j, value            (weightings that know the Gramian)
+    checkpoint.pt     everything needed to go on; parameters alone once the run has ended; best.pt where the recipe selects
+    result.json       final metrics by protocol, the floor, parameters, MACs, seconds, device, versions
+    status.json       running | finished | failed | interrupted, epoch, epochs
+    output.ipynb      the executed notebook, tensorboard/ event files
+
+Whole files are replaced by rename; step logs are appended to and cut back to the checkpoint when a run goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import files
+from .errors import KitError
+from .recipes import Recipe
+from .recipes import load as load_recipe
+
+METRICS = ("epoch", "split", "task", "metric", "protocol", "value")
+STEP_LOGS = {"weights.csv": ("step", "task", "weight"), "gradients.csv": ("step", "name", "i", "j", "value")}
+Row = Sequence[Any]
+
+
+class Run:
+    """One run folder."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder.parent.name}/{self.folder.name}: {self.state})"
+
+    @classmethod
+    def create(cls, recipe: Recipe, fingerprint: str, root: Path | None = None) -> Run:
+        """The folder of a recipe on data with this fingerprint, made where absent, with its ``recipe.toml``."""
+        run = cls((root or files.runs_dir()) / recipe.name / recipe.identity(fingerprint))
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if not (run.folder / "recipe.toml").exists():
+            files.write_text(run.folder / "recipe.toml", recipe.toml())
+        return run
+
+    # --- what it says ---------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        return load_recipe(str(self.folder / "recipe.toml"))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """``status.json``, or ``{"state": "new"}``."""
+        return files.read_json(self.folder / "status.json") or {"state": "new"}
+
+    @property
+    def state(self) -> str:
+        """new, running, finished, failed, interrupted, or killed (it says running, and nobody holds its lock)."""
+        state = self.status["state"]
+        return "killed" if state == "running" and not files.locked(self._lock) else state
+
+    @property
+    def finished(self) -> bool:
+        """True when it ran to its end and its result is there."""
+        return self.status["state"] == "finished" and (self.folder / "result.json").is_file()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """``result.json``. Raises KitError where the run has not ended."""
+        result = files.read_json(self.folder / "result.json")
+        if result is None:
+            raise KitError(f"{self.folder} has no result.json, its state is {self.state!r}; run it to its end first")
+        return result
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The tidy history: epoch, split, task, metric, protocol, value."""
+        return self._table("metrics.csv", METRICS)
+
+    @property
+    def weights(self) -> pd.DataFrame:
+        """Task weights by step: step, task, weight."""
+        return self._table("weights.csv", STEP_LOGS["weights.csv"])
+
+    def model(self, which: str = "checkpoint"):
+        """The trained model in eval mode on the CPU; ``which`` is ``"checkpoint"`` (the last epoch) or ``"best"``."""
+        import torch
+
+        from . import architectures, datasets, tasks
+
+        path = self.folder / f"{which}.pt"
+        if not path.is_file():
+            raise KitError(f"{path} does not exist; its run is {self.state!r}")
+        recipe = self.recipe
+        available = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options).tasks
+        chosen = tasks.select(available, recipe.tasks)
+        model = architectures.build(recipe.architecture.name, chosen, **recipe.architecture.options)
+        model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["model"])
+        return model.eval()
+
+    # --- what training writes -------------------------------------------------------------------------------------------
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder / ".writer.lock"
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer; what a killed writer left half written is removed."""
+        # a kernel whose parent was killed needs a moment to notice, hence the wait
+        busy = f"{self.folder} is being written by another process; wait for it, or stop it"
+        with files.lock(self._lock, wait=10.0, busy=busy):
+            for leftover in self.folder.glob(".*.tmp"):
+                leftover.unlink()
+            yield
+
+    def say(self, state: str, **more: Any) -> None:
+        """Write ``status.json``."""
+        files.write_json(self.folder / "status.json", {"state": state, **more})
+
+    def write_metrics(self, rows: Iterable[Row]) -> None:
+        """Rewrite ``metrics.csv`` from the whole history."""
+        files.write_text(self.folder / "metrics.csv", _csv([METRICS, *rows]))
+
+    def append(self, name: str, rows: Iterable[Row]) -> int:
+        """Append to a step log; the size of the file afterwards, in bytes, once it is on the disk."""
+        path = self.folder / name
+        with open(path, "a", encoding="utf-8", newline="") as log:
+            if log.tell() == 0:
+                log.write(_csv([STEP_LOGS[name]]))
+            log.write(_csv(rows))
+            log.flush()
+            os.fsync(log.fileno())
+            return log.tell()
+
+    def cut(self, sizes: dict[str, int]) -> None:
+        """Cut step logs back to the sizes that a checkpoint remembers; those it does not know are removed."""
+        for name in STEP_LOGS:
+            path = self.folder / name
+            if name not in sizes:
+                path.unlink(missing_ok=True)
+            elif not path.is_file() or path.stat().st_size < sizes[name]:
+                raise KitError(f"{path} is shorter than its checkpoint says; type: mtlkit runs rm {self.folder}")
+            else:
+                os.truncate(path, sizes[name])
+
+    def remove(self) -> None:
+        """Delete the folder. Raises KitError while somebody writes to it."""
+        if files.locked(self._lock):
+            raise KitError(f"{self.folder} is being written; stop the run before removing it")
+        shutil.rmtree(self.folder)
+
+    def _table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+        path = self.folder / name
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(columns))
+
+
+def _csv(rows: Iterable[Row]) -> str:
+    """Lines of comma-separated values. Floats as ``repr`` writes them, so that equal numbers are equal bytes."""
+    return "".join(",".join(v if isinstance(v, str) else repr(v) for v in row) + "\n" for row in rows)
+
+
+def load_run(folder: str | os.PathLike) -> Run:
+    """An existing run folder. Raises KitError where it is none."""
+    run = Run(folder)
+    if not (run.folder / "recipe.toml").is_file():
+        raise KitError(f"{folder} is no run folder (it has no recipe.toml); type: mtlkit runs list")
+    return run
+
+
+def find(paths: Iterable[str | os.PathLike] = ()) -> list[Run]:
+    """Every run under the given folders (default: all runs), in order of path. Raises KitError for a path that does not exist."""
+    roots = [Path(path) for path in paths] or [files.runs_dir()]
+    for root in roots[: len(roots) if paths else 0]:
+        if not root.exists():
+            raise KitError(f"{root} does not exist; type: mtlkit runs list")
+    found = {path.parent.resolve() for root in roots for path in root.glob("**/recipe.toml")}
+    return [Run(folder) for folder in sorted(found)]

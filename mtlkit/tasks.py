@@ -1,0 +1,150 @@
+"""What a task is: the central noun of the kit.
+
+A task knows how many channels its network output has, how a raw output becomes a prediction, how it is trained and measured, which target values
+do not count, and how it is drawn. Architectures, weightings, datasets and reports only ever speak of tasks through this class.
+
+Shapes: B batch, C channels, H/W size, K classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import losses, metrics
+from .errors import KitError, nearest
+
+# Okabe-Ito: told apart with every common kind of colour blindness. The same task has the same colour in every figure.
+COLOURS = {
+    "semantic": "#0072B2",
+    "depth": "#D55E00",
+    "normals": "#009E73",
+    "disparity": "#E69F00",
+    "edges": "#56B4E9",
+    "saliency": "#CC79A7",
+    "albedo": "#882255",
+    "motion": "#999933",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """One task.
+
+    Attributes:
+        name: the key of its target in a sample and of its output in a model's outputs.
+        kind: ``"classification"`` or ``"regression"``; Kendall's uncertainty weighting treats the two differently.
+        channels: channels of the raw network output.
+        loss: (raw (B, C, H, W), target) -> scalar mean over valid pixels.
+        predict: raw output -> prediction in the form of the target (class ids, metres, unit vectors).
+        valid: target -> bool mask of the pixels that count, (B, H, W).
+        metrics: protocol name -> a fresh ``torchmetrics.Metric`` whose ``compute()`` returns a dict of scalars.
+        constant: list of training targets -> the raw-like prediction of one pixel, (C,), of the best constant predictor (the floor).
+        class_names: names of the classes, empty for regression.
+        unit: what one step of the prediction means (for figures).
+    """
+
+    name: str
+    kind: str
+    channels: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+    predict: Callable[[Tensor], Tensor]
+    valid: Callable[[Tensor], Tensor]
+    metrics: Callable[[str], metrics.TaskMetric]
+    constant: Callable[[list[Tensor]], Tensor]
+    class_names: tuple[str, ...] = ()
+    unit: str = ""
+
+    @property
+    def colour(self) -> str:
+        """The colour of this task in every figure."""
+        return COLOURS.get(self.name, "#000000")
+
+    @property
+    def directions(self) -> dict[str, bool]:
+        """Metric name -> True where higher is better."""
+        return {spec.name: spec.higher_is_better for spec in metrics.SPECS[self.name]}
+
+
+# --- the catalogue -------------------------------------------------------------------------------------------------------
+
+
+def semantic(class_names: Iterable[str]) -> Task:
+    """Semantic segmentation: int64 (B, H, W) class ids, -1 is ignored; raw output: logits (B, K, H, W)."""
+    names = tuple(class_names)
+    k = len(names)
+
+    def majority(targets: list[Tensor]) -> Tensor:
+        counts = sum(torch.bincount(t[t >= 0].flatten(), minlength=k) for t in targets)
+        return F.one_hot(counts.argmax(), k).float()
+
+    return Task(
+        name="semantic",
+        kind="classification",
+        channels=k,
+        loss=losses.cross_entropy,
+        predict=lambda raw: raw.argmax(dim=1),
+        valid=lambda target: target >= 0,
+        metrics=lambda protocol: metrics.build("semantic", protocol, classes=k),
+        constant=majority,
+        class_names=names,
+        unit="class",
+    )
+
+
+def depth() -> Task:
+    """Depth: float (B, 1, H, W) in metres, 0 is invalid; the raw output is the prediction and may be negative, as released."""
+
+    def median(targets: list[Tensor]) -> Tensor:
+        # the median minimises the mean absolute error; every fourth row and column is plenty for one number
+        sample = torch.cat([t[..., ::4, ::4].flatten() for t in targets])
+        return sample[sample > 0].median().reshape(1)
+
+    return Task(
+        name="depth",
+        kind="regression",
+        channels=1,
+        loss=losses.masked_l1,
+        predict=lambda raw: raw,
+        valid=lambda target: target.squeeze(1) > 0,
+        metrics=lambda protocol: metrics.build("depth", protocol),
+        constant=median,
+        unit="m",
+    )
+
+
+def normals() -> Task:
+    """Surface normals: unit vectors (B, 3, H, W) in the camera frame (x right, y down, z forward), all-zero is invalid."""
+
+    def mean_direction(targets: list[Tensor]) -> Tensor:
+        return F.normalize(sum(t.double().sum(dim=(0, 2, 3)) for t in targets), dim=0).float()
+
+    return Task(
+        name="normals",
+        kind="regression",
+        channels=3,
+        loss=losses.normal_cosine,
+        predict=lambda raw: F.normalize(raw, dim=1),
+        valid=lambda target: (target != 0).any(dim=1),
+        metrics=lambda protocol: metrics.build("normals", protocol),
+        constant=mean_direction,
+        unit="unit vector",
+    )
+
+
+def select(available: dict[str, Task], names: Iterable[str]) -> list[Task]:
+    """The named tasks of a dataset, in the given order. Raises KitError for a name the dataset does not have."""
+    chosen = []
+    for name in names:
+        if name not in available:
+            raise KitError(f"unknown task {name!r}: {nearest(name, available)}")
+        chosen.append(available[name])
+    if len({t.name for t in chosen}) != len(chosen):
+        raise KitError(f"a task is named twice in {[t.name for t in chosen]}; name each once")
+    if not chosen:
+        raise KitError(f"no task is named; choose from {sorted(available)}")
+    return chosen

@@ -1,0 +1,18 @@
+"""One thread, no display, runs in a folder of the test's own."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def runs_dir(tmp_path, monkeypatch):
+    """Nothing a test trains is left in the checkout."""
+    monkeypatch.setenv("MTLKIT_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"

@@ -1,0 +1,13 @@
+"""The examples in the docstrings of the small pure functions are true."""
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["errors", "losses", "metrics"])
+def test_examples_hold(name):
+    result = doctest.testmod(importlib.import_module(f"mtlkit.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
