@@ -51,21 +51,20 @@ def plan(recipes: Iterable[Recipe]) -> list[Run]:
     return runs
 
 
-def execute(folder: str, threads: int | None, device: str) -> str:
+def execute(folder: str, threads: str, device: str) -> str:
     """Execute the training notebook into one run folder. Returns "" or why it failed, in one line.
 
     Args:
         folder: a run folder with its ``recipe.toml``.
-        threads: torch threads of the kernel; None leaves the choice to torch.
+        threads: ``OMP_NUM_THREADS`` of the kernel; empty leaves the choice to torch.
         device: Fabric's accelerator.
     """
     import papermill
 
     run = Run(folder)
-    if threads is None:
-        os.environ.pop("OMP_NUM_THREADS", None)  # Dask sets it to 1 in its workers
-    else:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.pop("OMP_NUM_THREADS", None)  # Dask sets it to 1 in its workers
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = threads
     os.environ["MTLKIT_PARENT"] = str(os.getpid())  # the kernel ends with this process
     try:
         papermill.execute_notebook(
@@ -98,7 +97,7 @@ def run_all(
         return outcomes
     jobs = min(jobs, len(waiting))
     with _cluster(jobs) as client, _EpochBar(waiting, progress) as bar:
-        threads = 1 if jobs > 1 else None
+        threads = "1" if jobs > 1 else os.environ.get("OMP_NUM_THREADS", "")
         futures = {client.submit(execute, str(run.folder), threads, device, pure=False): run for run in waiting}
         started = {run: time.monotonic() for run in waiting}
         try:

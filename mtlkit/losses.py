@@ -37,6 +37,18 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def unit(raw_BCHW: Tensor, eps: float = EPSILON) -> Tensor:
+    """Vectors stretched to length one along dimension 1; one shorter than ``eps`` is divided by ``eps`` instead.
+
+    The same as ``torch.nn.functional.normalize``, which takes many times longer on this layout.
+
+    >>> unit(torch.tensor([3.0, 0.0, 4.0]).view(1, 3, 1, 1)).flatten().tolist()
+    [0.6000000238418579, 0.0, 0.800000011920929]
+    """
+    # the clamp stands before the root: the root's slope at zero is infinite, and 0 * infinity would be a NaN gradient
+    return raw_BCHW / raw_BCHW.square().sum(dim=1, keepdim=True).clamp_min(eps**2).sqrt()
+
+
 def valid_normals(target_B3HW: Tensor, rule: str = "any") -> Tensor:
     """The pixels that have a normal.
 
@@ -56,7 +68,7 @@ def valid_normals(target_B3HW: Tensor, rule: str = "any") -> Tensor:
     (True, False)
     """
     if rule == "any":
-        return (target_B3HW != 0).any(dim=1)
+        return target_B3HW.abs().amax(dim=1) != 0
     if rule == "mtan":
         return target_B3HW.sum(dim=1) != 0
     raise KitError(f"unknown rule valid={rule!r} for normals: {nearest(rule, NORMAL_RULES)}")
@@ -143,7 +155,7 @@ def normal_cosine(raw_B3HW: Tensor, target_B3HW: Tensor, *, valid: str = "any", 
     _same_shape("normal_cosine", raw_B3HW, target_B3HW)
     target_B3HW = widen(target_B3HW)
     valid_BHW = valid_normals(target_B3HW, valid)
-    cosine_BHW = (F.normalize(widen(raw_B3HW), dim=1, eps=eps) * target_B3HW).sum(dim=1)
+    cosine_BHW = (unit(widen(raw_B3HW), eps) * target_B3HW).sum(dim=1)
     return torch.where(valid_BHW, 1 - cosine_BHW, 0.0).sum() / valid_BHW.sum().clamp(min=1)
 
 

@@ -33,7 +33,7 @@ import torchmetrics
 from torch import Tensor
 
 from .errors import KitError, nearest
-from .losses import valid_normals, widen
+from .losses import unit, valid_normals, widen
 
 # Apple's GPU has no float64. A float32 sum of batch sums is still right to about six digits.
 WIDE = torch.float32 if torch.backends.mps.is_available() else torch.float64
@@ -356,7 +356,7 @@ class Normals(TaskMetric):
     def _resize(self, prediction: Tensor, size: torch.Size) -> Tensor:
         # also where the size fits: a unit vector in half precision may be 0.4 % too long, which acos turns into
         # several degrees
-        return F.normalize(super()._resize(prediction, size), dim=1)
+        return unit(super()._resize(prediction, size))
 
 
 class PooledNormals(Normals):

@@ -138,7 +138,7 @@ def _entry(runs: list[Run], varying: list[str], protocol: str) -> Entry:
     entry = Entry(name=_name(recipe, varying), seeds={}, runs=runs)
     networks: dict[tuple, Run] = {}
     for run in runs:
-        entry.seeds.setdefault(run.recipe.seed, {}).update(run.result["metrics"][protocol])
+        entry.seeds.setdefault(run.recipe.seed, {}).update(_numbers(run.result["metrics"][protocol]))
         networks[tuple(run.recipe.tasks)] = run
         selected = run.result.get("selected")
         entry.chosen_on_test |= bool(selected) and run.result["split"] == "test"
@@ -167,8 +167,13 @@ def _add_delta(rows: list[Entry], by: str) -> None:
 def _floor(runs: list[Run], protocol: str) -> Entry:
     scores: dict[str, float] = {}
     for run in runs:
-        scores.update(run.result["floor"].get(protocol, {}))
+        scores.update(_numbers(run.result["floor"].get(protocol, {})))
     return Entry(name=FLOOR, seeds={0: scores})
+
+
+def _numbers(scores: dict[str, float | None]) -> dict[str, float]:
+    """Metrics as ``result.json`` holds them: null stands for NaN, such as the mean IoU of ``mtan`` where a class is absent."""
+    return {key: math.nan if value is None else value for key, value in scores.items()}
 
 
 def _varying(recipes: list[Recipe]) -> list[str]:
@@ -213,7 +218,7 @@ def _spec(key: str) -> metrics.MetricSpec:
 
 def _heading(key: str) -> str:
     spec = _spec(key)
-    unit = "%" if spec.percent else spec.unit
+    unit = "%" if spec.percent else {"deg": "°"}.get(spec.unit, spec.unit)
     return f"{spec.label}{' ' + unit if unit else ''} {'↑' if spec.higher_is_better else '↓'}"
 
 
@@ -222,7 +227,7 @@ def _scale(key: str) -> float:
 
 
 def _digits(key: str) -> int:
-    return 2 if _spec(key).percent or _spec(key).unit == "°" else 4
+    return 2 if _spec(key).percent or _spec(key).unit == "deg" else 4
 
 
 def _spread(values: list[float], digits: int, sign: bool = False) -> str:
@@ -351,7 +356,3 @@ def _link(target: Path, start: Path) -> str:
     except ValueError:
         return target.resolve().as_uri()
 
-
-def finite(rows: Sequence[Entry]) -> bool:
-    """True when every value of every row is a number (a legacy protocol may yield NaN for an absent class)."""
-    return all(math.isfinite(v) for entry in rows for scores in entry.seeds.values() for v in scores.values())

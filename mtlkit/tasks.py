@@ -117,6 +117,13 @@ def depth() -> Task:
     )
 
 
+def disparity() -> Task:
+    """Disparity (inverse depth): float (B, 1, H, W) in the dataset's own recorded unit, 0 is invalid; else as depth."""
+    return dataclasses.replace(
+        depth(), name="disparity", metrics=lambda protocol: metrics.build("disparity", protocol), unit="recorded unit"
+    )
+
+
 def normals() -> Task:
     """Surface normals: unit vectors (B, 3, H, W) in the camera frame (x right, y down, z forward), all-zero is invalid."""
 
@@ -128,8 +135,8 @@ def normals() -> Task:
         kind="regression",
         channels=3,
         loss=losses.normal_cosine,
-        predict=lambda raw: F.normalize(raw, dim=1),
-        valid=lambda target: (target != 0).any(dim=1),
+        predict=lambda raw: losses.unit(losses.widen(raw)),
+        valid=losses.valid_normals,
         metrics=lambda protocol: metrics.build("normals", protocol),
         constant=mean_direction,
         unit="unit vector",

@@ -1,17 +1,21 @@
 """A small ray caster: from one scene of simple solids, an image and exactly consistent ground truth for every task.
 
-Every ray starts in one point (the camera, the light, or the camera of the previous frame), so one function, ``_trace``, serves the view, the
-shadow and the visibility in the previous frame. Each solid is convex: a ray meets it in one interval of distances [near, far]. The shading is
-Lambert's, with one point light, one hard shadow ray and a constant ambient part that is a little larger for surfaces that look up. There is
-nothing of gloss, of light that bounces, or of a lens.
+Every ray starts in one point (the camera, the light, or the camera of the previous frame), so one function, ``_trace``,
+serves the view, the shadow and the visibility in the previous frame. Each solid is convex: a ray meets it in one
+interval of distances [near, far]. The shading is Lambert's, with one point light, one hard shadow ray and a constant
+ambient part that is a little larger for surfaces that look up. There is nothing of gloss, of light that bounces, or of
+a lens.
 
-Frames: the world is in metres, z up. A camera has x right, y down, z forward; its rays are (x / focal, y / focal, 1), so that the distance
+Frames: the world is in metres, z up. A camera has x right, y down, z forward; its rays are (x / focal, y / focal, 1),
+    so that the distance
 along a ray *is* the depth along z. Pixel (row i, column j) is sampled at its centre (j + 0.5, i + 0.5).
 
-Only + - * / sqrt floor and comparisons touch a ray, element by element: a pixel's bytes depend neither on the tile it is computed in nor on
-the number of rays beside it. (The one matrix product only decides, with a margin, which solids a ray cannot meet.)
+Only + - * / sqrt floor and comparisons touch a ray, element by element: a pixel's bytes depend neither on the tile it
+is computed in nor on the number of rays beside it. (The one matrix product only decides, with a margin, which solids a
+ray cannot meet.)
 
-Shapes: N rays, n rays that may meet one solid, P solids, H/W image size; ``x_3N`` has three rows, one per coordinate or colour.
+Shapes: N rays, n rays that may meet one solid, P solids, H/W image size; ``x_3N`` has three rows, one per coordinate or
+    colour.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ _TINY = 1e-300  # keeps 1 / 0 finite without changing any other sum
 _SUBPIXELS = ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375))
 
 
-# --- what a scene is made of -------------------------------------------------------------------------------------------------
+# --- what a scene is made of ------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,8 +108,10 @@ class Solid:
     """One primitive.
 
     Attributes:
-        shape: ``plane`` (the inner plane z = 0, without end), ``box``, ``sphere``, ``cylinder`` or ``capsule`` (both along the inner z).
-        size: half sizes in metres: box (x, y, z), sphere its three half axes, cylinder and capsule (radius, radius, half the straight length).
+        shape: ``plane`` (the inner plane z = 0, without end), ``box``, ``sphere``, ``cylinder`` or ``capsule`` (both
+            along the inner z).
+        size: half sizes in metres: box (x, y, z), sphere its three half axes, cylinder and capsule (radius, radius,
+            half the straight length).
         pose: from inner coordinates to the world.
         label: class id, -1 is unlabelled.
         instance: which object; the solids of one object share it.
@@ -135,12 +141,14 @@ class Solid:
         x, y, z = self.size
         if self.shape == "plane":
             return math.inf
-        return {"sphere": max(x, y, z), "capsule": x + z, "cylinder": math.hypot(x, z)}.get(self.shape, math.hypot(x, y, z))
+        return {"sphere": max(x, y, z), "capsule": x + z, "cylinder": math.hypot(x, z)}.get(
+            self.shape, math.hypot(x, y, z)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """A point light: position in metres, brightness at no distance, the ambient part, and the distance that halves it."""
+    """A point light: position in metres, brightness at no distance, ambient part, and the distance that halves it."""
 
     position: tuple[float, float, float]
     brightness: float = 1.0
@@ -159,7 +167,9 @@ class Scene:
 
     def before(self) -> Scene:
         """The scene one frame ago."""
-        solids = tuple(s if s.previous is None else dataclasses.replace(s, pose=s.previous, previous=None) for s in self.solids)
+        solids = tuple(
+            s if s.previous is None else dataclasses.replace(s, pose=s.previous, previous=None) for s in self.solids
+        )
         return dataclasses.replace(self, solids=solids)
 
 
@@ -171,7 +181,7 @@ class Camera:
     focal: float
 
 
-# --- where a ray meets a solid: intervals in inner coordinates ---------------------------------------------------------------
+# --- where a ray meets a solid: intervals in inner coordinates --------------------------------------------------------
 
 Interval = tuple[Array, Array]
 
@@ -256,29 +266,28 @@ def _outward(shape: str, p: Array, size: Sequence[float]) -> Array:
     return n / _length(n)
 
 
-# --- textures: (inner point (3, n), material) -> RGB (3, n) -------------------------------------------------------------------
+# --- textures: (inner point (3, n), material) -> RGB (3, n) -----------------------------------------------------------
 
 
 def _hash(x: Array, y: Array, z: Array, seed: int) -> Array:
-    """A number in [0, 1) for each triple of whole numbers."""
-    h = x.astype(np.int64) * 374761393 + y.astype(np.int64) * 668265263 + z.astype(np.int64) * 2246822519 + seed * 3266489917
-    h = (h ^ (h >> 13)) * 1274126177 & 0xFFFFFFFF
-    h = (h ^ (h >> 15)) * 2654435761 & 0xFFFFFFFF
+    """A number in [0, 1) for each triple of whole numbers (arrays that broadcast)."""
+    x, y, z = (a.astype(np.int64).astype(np.uint32) for a in (x, y, z))
+    h = x * np.uint32(374761393) + y * np.uint32(668265263) + z * np.uint32(2246822519)
+    h = h + np.uint32(seed * 3266489917 & 0xFFFFFFFF)  # sums and products wrap around, as they should
+    h = (h ^ (h >> 13)) * np.uint32(1274126177)
+    h = (h ^ (h >> 15)) * np.uint32(2654435761)
     return ((h ^ (h >> 16)) & 0xFFFF) / 65536.0
 
 
 def _noise(x: Array, y: Array, z: Array, seed: int) -> Array:
     """Smooth noise in [0, 1): random numbers at whole points, blended between."""
-    cells = [np.floor(a) for a in (x, y, z)]
-    weights = [(f := a - c) * f * (3.0 - 2.0 * f) for a, c in zip((x, y, z), cells, strict=True)]
-    total = np.zeros_like(x)
-    for corner in range(8):
-        step = [(corner >> axis) & 1 for axis in range(3)]
-        share = np.ones_like(x)
-        for weight, up in zip(weights, step, strict=True):
-            share = share * (weight if up else 1.0 - weight)
-        total = total + share * _hash(*(c + s for c, s in zip(cells, step, strict=True)), seed)
-    return total
+    x0, y0, z0 = (np.floor(a) for a in (x, y, z))
+    u, v, w = (f * f * (3.0 - 2.0 * f) for f in (x - x0, y - y0, z - z0))
+    step = np.array([[0.0], [1.0]])
+    corner_222n = _hash((x0 + step)[:, None, None], (y0 + step)[None, :, None], (z0 + step)[None, None], seed)
+    for weight in (u, v, w):
+        corner_222n = corner_222n[0] + weight * (corner_222n[1] - corner_222n[0])
+    return corner_222n
 
 
 def _mix(share: Array, m: Material) -> Array:
@@ -339,10 +348,10 @@ def _tiles(p: Array, m: Material) -> Array:
 
 
 def _spines(p: Array, m: Material) -> Array:
-    """A row of books along the inner x: every spine of another colour, gaps of the second colour, a light band on some."""
+    """A row of books along the inner x: each of another colour, gaps of the second colour, a light band on some."""
     book = np.floor(p[0] / m.scale)
     zero = book * 0.0
-    hues = np.stack([c + 0.7 * (_hash(book, zero + i, zero, m.seed) - 0.5) for i, c in enumerate(m.colour)])
+    hues = np.stack([c + 0.6 * (_hash(book, zero + i, zero, m.seed) - 0.5) for i, c in enumerate(m.colour)])
     band = (_hash(book, zero, zero + 9.0, m.seed) > 0.5) & (_wave(p[2] / 0.11 + 0.2) > 0.75)
     hues = np.where(band, 0.5 * hues + 0.4, hues)
     gap = _wave(p[0] / m.scale) > 0.86
@@ -350,10 +359,12 @@ def _spines(p: Array, m: Material) -> Array:
 
 
 def _painting(p: Array, m: Material) -> Array:
-    """Blots of three colours in the inner x, z: the two of the material and a third one by the seed."""
-    blots = _noise(p[0] / m.scale, p[1] * 0.0 + 0.5, p[2] / m.scale, m.seed)
-    third = np.array([0.15 + 0.11 * (m.seed * k % 7) for k in (1, 3, 5)])[:, None]
-    return np.where(_noise(p[0] / m.scale + 9.0, p[1] * 0.0, p[2] / m.scale, m.seed + 1) > 0.58, third, _mix(_wave(1.5 * blots), m))
+    """Blots in the inner x, z: between the two colours, and on some a darker mixture of both."""
+    blots = _noise(p[0] / m.scale, np.full_like(p[1], 0.5), p[2] / m.scale, m.seed)
+    dark = 0.35 * (np.array(m.colour) + np.array(m.second))[::-1, None]
+    return np.where(
+        _noise(p[0] / m.scale + 9.0, p[1] * 0.0, p[2] / m.scale, m.seed + 1) > 0.6, dark, _mix(_wave(1.5 * blots), m)
+    )
 
 
 def _sky(p: Array, m: Material) -> Array:
@@ -375,7 +386,7 @@ TEXTURES: dict[str, Callable[[Array, Material], Array]] = {
 }  # fmt: skip
 
 
-# --- casting -----------------------------------------------------------------------------------------------------------------
+# --- casting ----------------------------------------------------------------------------------------------------------
 
 
 def _length(x_3N: Array) -> Array:
@@ -398,9 +409,12 @@ class _Viewpoint:
         self.origins_P3 = np.einsum("pji,pj->pi", rotations_P33, apart_P3)  # the viewpoint, inner
         centres_P3 = -apart_P3 @ frame.rotation
         radii_P = np.array([s.radius for s in solids])
-        square_P = (centres_P3 * centres_P3).sum(axis=1) - (1.01 * radii_P + 1e-3) ** 2  # the margin covers float32
+        away_P = np.sqrt((centres_P3 * centres_P3).sum(axis=1))
+        square_P = away_P**2 - (1.01 * radii_P + 2e-3 * away_P) ** 2  # the margins cover float32
         self.centres_P3 = centres_P3.astype(np.float32)
-        self.least_P1 = np.where(square_P > 0.0, np.sqrt(np.maximum(square_P, 0.0)), -np.inf).astype(np.float32)[:, None]
+        self.least_P1 = np.where(square_P > 0.0, np.sqrt(np.maximum(square_P, 0.0)), -np.inf).astype(np.float32)[
+            :, None
+        ]
 
     def candidates(self, rays_3N: Array) -> Iterator[tuple[int, NDArray[np.intp] | slice]]:
         """Each solid with the rays that pass through the ball around it."""
@@ -415,7 +429,9 @@ class _Viewpoint:
 
 
 def _trace(view: _Viewpoint, rays_3N: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Distance (N,) in units of the ray's length, inf where nothing is hit, and the solid that is hit (N,), -1 where none."""
+    """Distance (N,) in units of the ray's length, inf where nothing is hit, and the solid that is hit (N,), -1 where
+    none.
+    """
     best_N = np.full(rays_3N.shape[1], np.inf)
     solid_N = np.full(rays_3N.shape[1], -1)
     for i, chosen in view.candidates(rays_3N):
@@ -430,7 +446,9 @@ def _trace(view: _Viewpoint, rays_3N: Array) -> tuple[Array, NDArray[np.intp]]:
 
 @dataclasses.dataclass
 class _Hits:
-    """What N rays of a camera meet. Points and normals are in the camera frame; nothing hit: solid -1, depth 0, normal 0, black."""
+    """What N rays of a camera meet. Points and normals are in the camera frame; nothing hit: solid -1, depth 0, normal
+    0, black.
+    """
 
     depth_N: Array
     solid_N: NDArray[np.intp]
@@ -456,7 +474,14 @@ class _Renderer:
         """The surfaces that these rays meet first."""
         depth_N, solid_N = _trace(self.view, rays_3N)
         depth_N = np.where(solid_N < 0, 0.0, depth_N)
-        found = _Hits(depth_N, solid_N, depth_N * rays_3N, *(np.zeros_like(rays_3N) for _ in range(2)), np.zeros_like(depth_N), np.zeros_like(rays_3N))
+        found = _Hits(
+            depth_N,
+            solid_N,
+            depth_N * rays_3N,
+            *(np.zeros_like(rays_3N) for _ in range(2)),
+            np.zeros_like(depth_N),
+            np.zeros_like(rays_3N),
+        )
         order = np.argsort(solid_N, kind="stable")
         starts = np.flatnonzero(np.diff(solid_N[order], prepend=-2))
         for where in np.split(order, starts[1:]):
@@ -523,22 +548,27 @@ def render(
         tile: rays at once. Memory grows with it; the result does not depend on it.
 
     Returns:
-        ``image`` float32 (3, H, W), RGB in [0, 1]; ``semantic`` int64 (H, W), -1 unlabelled; ``instance`` int64 (H, W), -1 nothing;
-        ``depth`` float32 (1, H, W), metres along z, 0 nothing; ``normals`` float32 (3, H, W), unit, camera frame, facing the camera;
-        ``albedo`` float32 (3, H, W), the colour without light;
-        ``edges`` float32 (1, H, W), 1 on the nearer of two neighbours (left/right, up/down) that show different objects, or parts of one
-        object more than 5 cm apart in depth;
-        ``saliency`` float32 (1, H, W), 1 on the object that the scene says the picture is about;
-        with ``previous``: ``flow`` float32 (3, H, W): u, v in pixels from this frame to the previous one, and confidence, 1 where the
-        point was seen in the previous frame, 0 where it was hidden or outside it; ``motion`` int64 (H, W), 1 on objects that moved by themselves.
+        ``image`` float32 (3, H, W), RGB in [0, 1]; ``semantic`` int64 (H, W), -1 unlabelled; ``instance`` int64 (H, W),
+        -1 nothing; ``depth`` float32 (1, H, W), metres along z, 0 nothing; ``normals`` float32 (3, H, W), unit, camera
+        frame, facing the camera; ``albedo`` float32 (3, H, W), the colour without light; ``edges`` float32 (1, H, W), 1
+        on the nearer of two neighbours (left/right, up/down) that show different objects, or parts of one object more
+        than 5 cm apart in depth; ``saliency`` float32 (1, H, W), 1 on the object that the scene says the picture is
+        about; with ``previous``: ``flow`` float32 (3, H, W): u, v in pixels from this frame to the previous one, and
+        confidence, 1 where the point was seen in the previous frame, 0 where it was hidden or outside it; ``motion``
+        int64 (H, W), 1 on objects that moved by themselves.
 
     Raises:
         KitError: for a size, focal length or tile that is not positive.
     """
     if min(height, width, tile) < 1 or not camera.focal > 0:
-        raise KitError(f"height, width, tile and focal length are above 0, found {height}, {width}, {tile}, {camera.focal}")
+        raise KitError(
+            f"height, width, tile and focal length are above 0, found {height}, {width}, {tile}, {camera.focal}"
+        )
     renderer = _Renderer(scene, camera)
-    flat = {key: np.zeros((rows, height * width)) for key, rows in (("image", 3), ("depth", 1), ("normals", 3), ("albedo", 3))}
+    flat = {
+        key: np.zeros((rows, height * width))
+        for key, rows in (("image", 3), ("depth", 1), ("normals", 3), ("albedo", 3))
+    }
     solid = np.full(height * width, -1)
     flow = np.zeros((3, height * width))
     earlier = None if previous is None else _Viewpoint(scene.solids, [_was(s) for s in scene.solids], previous.pose)
@@ -603,7 +633,9 @@ def _smooth(renderer: _Renderer, image_3HW: np.ndarray, solid_HW: NDArray[np.int
         i, j = rows[start : start + step], columns[start : start + step]
         x = np.concatenate([j + 0.5 + dx for dx, _ in _SUBPIXELS])
         y = np.concatenate([i + 0.5 + dy for _, dy in _SUBPIXELS])
-        colours = renderer.shade(renderer.hits(_rays(x, y, renderer.camera, height, width))).reshape(3, len(_SUBPIXELS), -1)
+        colours = renderer.shade(renderer.hits(_rays(x, y, renderer.camera, height, width))).reshape(
+            3, len(_SUBPIXELS), -1
+        )
         image_3HW[:, i, j] = 0.25 * (colours[:, 0] + colours[:, 1] + colours[:, 2] + colours[:, 3])
 
 
@@ -631,4 +663,42 @@ def _flow(
     kept = np.flatnonzero(inside)
     seen[kept] = _trace(earlier, before_3N[:, kept])[0] > 1.0 - NEAR
     known = (before_3N[2] > NEAR) & (found.solid_N >= 0)
-    return np.stack([np.where(known, x - (pixels % width + 0.5), 0.0), np.where(known, y - (pixels // width + 0.5), 0.0), seen])
+    return np.stack(
+        [np.where(known, x - (pixels % width + 0.5), 0.0), np.where(known, y - (pixels // width + 0.5), 0.0), seen]
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shot:
+    """What a family draws for one index: a scene and the camera before it, for any image size.
+
+    Attributes:
+        scene: solids and light.
+        pose: of the camera.
+        focal: focal length as a share of the image's width.
+        previous: the camera's pose one frame ago.
+    """
+
+    scene: Scene
+    pose: Pose
+    focal: float
+    previous: Pose
+
+    def camera(self, width: int) -> Camera:
+        """This frame's camera for an image of this width."""
+        return Camera(self.pose, self.focal * width)
+
+    def render(self, height: int, width: int, flow: bool = False) -> dict[str, np.ndarray]:
+        """``render`` of this shot; ``flow=True`` adds ``flow`` and ``motion``."""
+        previous = Camera(self.previous, self.focal * width) if flow else None
+        return render(self.scene, self.camera(width), height, width, previous)
+
+    def glance(self, height: int = 12, width: int = 16) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+        """Labels, instances (H, W) and depth in metres (H, W) alone: enough to judge a view."""
+        columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+        rays = _rays(columns.ravel(), rows.ravel(), self.camera(width), height, width)
+        depth, solid = _trace(_Viewpoint(self.scene.solids, [s.pose for s in self.scene.solids], self.pose), rays)
+        label, instance = (
+            np.array([getattr(s, key) for s in self.scene.solids] + [-1]) for key in ("label", "instance")
+        )
+        return tuple(a.reshape(height, width) for a in (label[solid], instance[solid], depth))

@@ -1,0 +1,229 @@
+"""What an architecture promises, and how networks are counted.
+
+Known differences from released nets, of every architecture: raw outputs are logits and vectors of any length. Released
+nets end with a log-softmax and a division by the length; here ``Task.loss`` and ``Task.predict`` do both. Parameters of
+a weighting (``logsigma`` in MTAN's code) are no part of a network.
+
+Shapes: B batch, C channels, H/W size, T tasks, K channels of a task's raw output.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import KitError, nearest
+from ..registry import Registry
+from ..tasks import Task
+
+Features = dict[str, Tensor]
+
+
+class MultiTaskModel(nn.Module):
+    """Base of every architecture. A subclass fills ``heads`` and gives ``compute`` and ``task_modules``.
+
+    Attributes:
+        inputs: the entries of a batch that ``forward`` reads.
+        input_channels: channels of each of them.
+        stride: H and W are multiples of it.
+        tasks: in the order given.
+        heads: the last layers of each task, by name.
+    """
+
+    inputs: tuple[str, ...] = ("image",)
+    input_channels: Mapping[str, int] = {"image": 3, "flow": 3}
+    stride: int = 32
+
+    def __init__(self, tasks: Sequence[Task]):
+        super().__init__()
+        names = [task.name for task in tasks]
+        if not names or len(set(names)) != len(names):
+            raise KitError(f"an architecture needs one or more tasks of different names, found {names}; name each once")
+        self.tasks = list(tasks)
+        self.heads = nn.ModuleDict()
+
+    # what a subclass gives
+
+    def compute(self, streams: dict[str, Tensor], names: list[str], features: Features | None) -> dict[str, Tensor]:
+        """Task name -> raw output (B, K, H, W) for these tasks; fills ``features``, where given, without copying."""
+        raise NotImplementedError  # abstract
+
+    def task_modules(self, name: str) -> list[nn.Module]:
+        """The modules that only this task's loss reaches, however many tasks there are."""
+        raise NotImplementedError  # abstract
+
+    def representation(self) -> str | None:
+        """Name of the one feature where trunk and heads part; None where there is none."""
+        return None
+
+    def last_shared_layer(self) -> nn.Module | None:
+        """The layer whose weights GradNorm looks at; None where nothing is shared."""
+        return None
+
+    def auxiliary_parameters(self) -> list[nn.Parameter]:
+        """Those no task loss is meant to train: a discriminator, say."""
+        return []
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All parameters by name of a group, for learning-rate multipliers."""
+        heads = list(self.heads.parameters())
+        return {"backbone": _without(self.parameters(), heads), "heads": heads}
+
+    # what everyone has
+
+    def forward(
+        self,
+        inputs: Tensor | Mapping[str, Tensor],
+        tasks: Iterable[str] | None = None,
+        return_features: bool = False,
+    ) -> dict[str, Tensor] | tuple[dict[str, Tensor], Features]:
+        """Raw outputs at input resolution.
+
+        Args:
+            inputs: (B, C, H, W) floating point, or a dict that holds one such tensor for each of ``self.inputs``
+                (a whole batch will do).
+            tasks: names of the tasks to compute; None is all.
+            return_features: return the named features besides, among them ``"representation"`` where there is one.
+
+        Returns:
+            Task name -> raw output (B, K, H, W); with features a pair of this and the features.
+
+        Raises:
+            KitError: an unknown task, or inputs that do not fit.
+        """
+        names = self._names(tasks)
+        streams = self._streams(inputs)
+        features: Features | None = {} if return_features else None
+        outputs = self.compute(streams, names, features)
+        if features is None:
+            return outputs
+        if (name := self.representation()) is not None:
+            features["representation"] = features[name]
+        return outputs, features
+
+    def task_parameters(self, name: str) -> list[nn.Parameter]:
+        """The parameters that no other task's loss reaches. With one task these are all but the auxiliary ones."""
+        self._names([name])
+        if len(self.tasks) == 1:
+            return _without(self.parameters(), self.auxiliary_parameters())
+        return [parameter for module in self.task_modules(name) for parameter in module.parameters()]
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The parameters of no single task that are not auxiliary."""
+        own = [parameter for task in self.tasks for parameter in self.task_parameters(task.name)]
+        return _without(self.parameters(), [*own, *self.auxiliary_parameters()])
+
+    # checks
+
+    def _names(self, tasks: Iterable[str] | None) -> list[str]:
+        known = [task.name for task in self.tasks]
+        if tasks is None:
+            return known
+        names = [tasks] if isinstance(tasks, str) else list(dict.fromkeys(tasks))
+        for name in names:
+            if name not in known:
+                raise KitError(f"this model has the tasks {known}, found {name!r}: {nearest(name, known)}")
+        return names
+
+    def _streams(self, inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if isinstance(inputs, Tensor):
+            if len(self.inputs) > 1:
+                raise KitError(f"this model reads {list(self.inputs)}, found one tensor; pass a dict with these")
+            inputs = {self.inputs[0]: inputs}
+        for name in self.inputs:
+            if name not in inputs:
+                raise KitError(f"this model reads {list(self.inputs)}, found {sorted(inputs)}; add the entry {name!r}")
+            check_image(name, inputs[name], self.input_channels[name], self.stride)
+        sizes = {name: tuple(inputs[name].shape[::2][:1] + inputs[name].shape[2:]) for name in self.inputs}
+        if len(set(sizes.values())) > 1:
+            raise KitError(f"all inputs have one batch and size, found (B, H, W) {sizes}; resize them together")
+        return {name: inputs[name].contiguous(memory_format=torch.channels_last) for name in self.inputs}
+
+
+ARCHITECTURES: Registry[type[MultiTaskModel]] = Registry("architecture")
+
+
+def check_image(name: str, image: Tensor, channels: int, stride: int) -> None:
+    """Raise KitError where ``image`` is not floating point (B, ``channels``, H, W) with multiples of ``stride``."""
+    shape = tuple(image.shape)
+    expected = f"{name!r} is a floating-point tensor (B, {channels}, H, W), found {shape} {image.dtype}"
+    if not image.is_floating_point():
+        raise KitError(f"{expected}; convert it with .float(), and divide by 255 where it holds bytes")
+    if image.ndim != 4:
+        raise KitError(f"{expected}; {'add the batch axis with [None]' if image.ndim == 3 else 'reshape it'}")
+    if shape[1] != channels:
+        last = shape[3] == channels
+        hint = "move the channels with .permute(0, 3, 1, 2)" if last else f"pass {channels} channels"
+        raise KitError(f"{expected}; {hint}")
+    height, width = shape[2:]
+    if height % stride or width % stride or not height or not width:
+        near = "x".join(str(max(stride, round(side / stride) * stride)) for side in (height, width))
+        raise KitError(f"{name!r} has H and W in multiples of {stride}, found {height}x{width}; resize it to {near}")
+
+
+# --- counting ----------------------------------------------------------------------------------------------------
+
+# rule -> the layers that it counts. Batch normalisation, pooling, interpolation and element-wise work never count.
+MAC_RULES: dict[str, tuple[type[nn.Module], ...]] = {
+    "conv+linear": (nn.Conv2d, nn.ConvTranspose2d, nn.Linear),
+    "conv": (nn.Conv2d, nn.ConvTranspose2d),
+}
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers in all parameters of the network alone (buffers, such as running means, are not parameters)."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: MultiTaskModel, height: int, width: int, rule: str = "conv+linear") -> int:
+    """Multiply-accumulates of one forward pass of all tasks on one image (FLOPs / 2). Nothing is computed.
+
+    A module with a method ``macs(height, width)`` (``Head``) is asked for its own count.
+
+    Args:
+        model: left as it is.
+        height: of the image, pixels.
+        width: of the image, pixels.
+        rule: a key of ``MAC_RULES``.
+
+    Raises:
+        KitError: an unknown rule, or a size that the model does not take.
+    """
+    if rule not in MAC_RULES:
+        raise KitError(f"unknown rule for MACs {rule!r}: {nearest(rule, MAC_RULES)}")
+    shadow = _meta_copy(model).eval()
+    counts: list[int] = []
+    for module in shadow.modules():
+        if hasattr(module, "macs") or isinstance(module, MAC_RULES[rule]):
+            module.register_forward_hook(lambda *call: counts.append(_macs(*call)))
+    channels = model.input_channels
+    shadow({name: torch.empty(1, channels[name], height, width, device="meta") for name in model.inputs})
+    return sum(counts)
+
+
+def _macs(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
+    if hasattr(module, "macs"):
+        return module.macs(*output.shape[2:])
+    if isinstance(module, nn.Linear):
+        return output.numel() // module.out_features * module.weight.numel()
+    # every weight of a convolution is used once per output position (of a transposed one: per input position)
+    positions = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+    return positions.shape[0] * positions[0, 0].numel() * module.weight.numel()
+
+
+def _meta_copy(model: nn.Module) -> nn.Module:
+    """The same modules around tensors without storage: costs no memory, and leaves the model's mode and state alone."""
+    memo: dict[int, Tensor] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = buffer.to("meta")
+    return copy.deepcopy(model, memo)
+
+
+def _without(parameters: Iterable[nn.Parameter], others: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    excluded = {id(parameter) for parameter in others}
+    return [parameter for parameter in parameters if id(parameter) not in excluded]

@@ -1,0 +1,103 @@
+"""The rows of ``mtlkit models``: every network with its counts, beside the published or measured reference.
+
+Each architecture's file declares its entries next to its code; a reference number stands there, once, with its source.
+Here they are only looped over. Networks are made on the meta device, so the whole table costs no memory and seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from ..tasks import Task, semantic
+from .base import ARCHITECTURES, count_macs, count_parameters
+
+Size = tuple[int, int]  # height, width
+
+NYUV2_SIZE: Size = (288, 384)  # MTAN's preprocessed NYUv2
+CITYSCAPES_SIZES: tuple[Size, ...] = ((128, 256), (256, 512), (288, 384))  # MTAN's paper; its larger download; NYUv2's
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One network at one or more input sizes, with what is known of it.
+
+    Attributes:
+        dataset: whose tasks these are; the first part of the row's name.
+        architecture: a registered name.
+        tasks: in order.
+        macs: input size -> reference multiply-accumulates of one image, None where there is no reference.
+        parameters: the reference count as released, None where there is no reference.
+        log_variances: scalars of uncertainty weighting that the reference counts as parameters of the network.
+        options: of ``mtlkit.build``.
+        rule: by which MACs are counted; a key of ``base.MAC_RULES``.
+        note: anything a reader of the figures must know.
+    """
+
+    dataset: str
+    architecture: str
+    tasks: tuple[Task, ...]
+    macs: Mapping[Size, int | None]
+    parameters: int | None = None
+    log_variances: int = 0
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rule: str = "conv+linear"
+    note: str = ""
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row for each input size."""
+        with torch.device("meta"):
+            model = ARCHITECTURES.build(self.architecture, self.tasks, **self.options)
+        defaults = {name: option.default for name, option in ARCHITECTURES.options(self.architecture).items()}
+        chosen = {"backbone": None, "preset": "standard"} | defaults | dict(self.options)
+        for (height, width), reference in self.macs.items():
+            yield {
+                "name": self._name(chosen["preset"], height, width),
+                "architecture": self.architecture,
+                "backbone": chosen["backbone"],
+                "preset": chosen["preset"],
+                "tasks": [task.name for task in self.tasks],
+                "height": height,
+                "width": width,
+                "parameters": count_parameters(model),
+                "macs": count_macs(model, height, width, self.rule),
+                "macs_rule": self.rule,
+                "reference_parameters": None if self.parameters is None else self.parameters - self.log_variances,
+                "reference_macs": reference,
+                "note": self._note(),
+            }
+
+    def _name(self, preset: str, height: int, width: int) -> str:
+        network = self.architecture if preset == "standard" else f"{self.architecture}-{preset}"
+        return f"{self.dataset}/{network}/{'+'.join(task.name for task in self.tasks)}/{height}x{width}"
+
+    def _note(self) -> str | None:
+        count = f"the released {self.parameters} include {self.log_variances} logsigma of uncertainty weighting"
+        return "; ".join(part for part in (self.note, count if self.log_variances else "") if part) or None
+
+
+ENTRIES: list[Entry] = []
+
+
+def declare(*entries: Entry) -> None:
+    """Add to the table, in this order."""
+    ENTRIES.extend(entries)
+
+
+def semantic_of(classes: int) -> Task:
+    """A semantic task of so many classes; names do not matter for counting."""
+    return semantic(f"class {k}" for k in range(classes))
+
+
+def rows() -> list[dict[str, Any]]:
+    """The table, one dict for each network and input size.
+
+    Returns:
+        Dicts with the keys name, architecture, backbone, preset, tasks (names), height, width (of the image, pixels),
+        parameters (of the network alone), macs (batch 1), macs_rule, reference_parameters, reference_macs and note;
+        the last three are None where there is none.
+    """
+    return [row for entry in ENTRIES for row in entry.rows()]
