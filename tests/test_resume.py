@@ -71,7 +71,8 @@ def _train(folder: str, overrides: dict, kill: tuple[str, int] | None) -> None:
 def train(folder, kill=None, overrides=OVERRIDES) -> int:
     """Train in a child process; its exit code."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.toml").write_text(recipes.load("rooms-tiny", overrides).toml())
+    if not (folder / "recipe.toml").exists():
+        (folder / "recipe.toml").write_text(recipes.load("rooms-tiny", overrides).toml())
     child = CONTEXT.Process(target=_train, args=(str(folder), overrides, kill))
     child.start()
     child.join()

@@ -23,7 +23,7 @@ Features = dict[str, Tensor]
 
 
 class MultiTaskModel(nn.Module):
-    """Base of every architecture. A subclass fills ``heads`` and gives ``compute`` and ``task_modules``.
+    """Base of every architecture. A subclass makes ``heads`` and gives ``compute`` and ``task_modules``.
 
     Attributes:
         inputs: the entries of a batch that ``forward`` reads.
@@ -36,14 +36,16 @@ class MultiTaskModel(nn.Module):
     inputs: tuple[str, ...] = ("image",)
     input_channels: Mapping[str, int] = {"image": 3, "flow": 3}
     stride: int = 32
+    heads: nn.ModuleDict
 
     def __init__(self, tasks: Sequence[Task]):
         super().__init__()
+        if not all(isinstance(task, Task) for task in tasks):
+            raise KitError(f"an architecture needs Task objects, found {list(tasks)}; take them from mtlkit.tasks")
         names = [task.name for task in tasks]
         if not names or len(set(names)) != len(names):
             raise KitError(f"an architecture needs one or more tasks of different names, found {names}; name each once")
         self.tasks = list(tasks)
-        self.heads = nn.ModuleDict()
 
     # what a subclass gives
 
@@ -137,7 +139,7 @@ class MultiTaskModel(nn.Module):
             if name not in inputs:
                 raise KitError(f"this model reads {list(self.inputs)}, found {sorted(inputs)}; add the entry {name!r}")
             check_image(name, inputs[name], self.input_channels[name], self.stride)
-        sizes = {name: tuple(inputs[name].shape[::2][:1] + inputs[name].shape[2:]) for name in self.inputs}
+        sizes = {name: (len(inputs[name]), *inputs[name].shape[2:]) for name in self.inputs}
         if len(set(sizes.values())) > 1:
             raise KitError(f"all inputs have one batch and size, found (B, H, W) {sizes}; resize them together")
         return {name: inputs[name].contiguous(memory_format=torch.channels_last) for name in self.inputs}
@@ -148,6 +150,8 @@ ARCHITECTURES: Registry[type[MultiTaskModel]] = Registry("architecture")
 
 def check_image(name: str, image: Tensor, channels: int, stride: int) -> None:
     """Raise KitError where ``image`` is not floating point (B, ``channels``, H, W) with multiples of ``stride``."""
+    if not isinstance(image, Tensor):
+        raise KitError(f"{name!r} is a tensor, found {type(image).__name__}; convert it with torch.as_tensor")
     shape = tuple(image.shape)
     expected = f"{name!r} is a floating-point tensor (B, {channels}, H, W), found {shape} {image.dtype}"
     if not image.is_floating_point():

@@ -45,7 +45,7 @@ class Single(MultiTaskModel):
         super().__init__(tasks)
         widths = _widths(backbone, width)
         self.trunks = nn.ModuleDict({task.name: segnet.SegNet(widths) for task in tasks})
-        self.heads.update({task.name: segnet.Head(widths[0], task.channels) for task in tasks})
+        self.heads = nn.ModuleDict({task.name: segnet.Head(widths[0], task.channels) for task in tasks})
         segnet.initialise(self)
 
     def compute(self, streams: dict[str, Tensor], names: list[str], features: Features | None) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ class Split(MultiTaskModel):
         super().__init__(tasks)
         widths = _widths(backbone, width)
         self.trunk = segnet.SegNet(widths)
-        self.heads.update({task.name: segnet.Head(widths[0], task.channels) for task in tasks})
+        self.heads = nn.ModuleDict({task.name: segnet.Head(widths[0], task.channels) for task in tasks})
         segnet.initialise(self)
 
     def compute(self, streams: dict[str, Tensor], names: list[str], features: Features | None) -> dict[str, Tensor]:

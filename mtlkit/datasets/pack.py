@@ -222,8 +222,8 @@ class _Build:
         there are none.
         """
         done = 0
-        with contextlib.suppress(OSError, ValueError):
-            progress = files.read_json(self.partial / "progress.json")
+        with contextlib.suppress(KitError):
+            progress = files.read_json(self.partial / "progress.json") or {}
             done = progress.pop("done", 0) if progress | {"done": 0} == self.plan | {"done": 0} else 0
         if not done:
             shutil.rmtree(self.partial, ignore_errors=True)

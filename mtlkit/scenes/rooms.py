@@ -689,9 +689,10 @@ class _Room:
         self._place(item, pose)
         return True
 
-    def free(self, x: float, y: float, margin: float) -> bool:
-        """Whether a person can stand here."""
-        return all(not (a - margin < x < b + margin and c - margin < y < d + margin) for a, b, c, d in self.floor)
+    def clearance(self, x: float, y: float) -> float:
+        """Metres from here to the nearest furniture; 0 in it."""
+        gaps = [math.hypot(max(a - x, x - b, 0.0), max(c - y, y - d, 0.0)) for a, b, c, d in self.floor]
+        return min(gaps, default=math.inf)
 
 
 def _reach(item: Item, pose: Pose) -> tuple[float, float]:
@@ -755,7 +756,7 @@ def _views(room: _Room, light: Light, count: int = 8) -> Shot:
         aim = (target[0] + draw.span(-0.4, 0.4), target[1] + draw.span(-0.4, 0.4), target[2] + draw.span(-0.1, 0.5))
         pose = Pose.look(eye, aim, draw.span(-0.03, 0.03))
         shot = Shot(dataclasses.replace(scene, salient=salient), pose, draw.span(0.7, 0.85), pose)
-        score = _score(shot, salient) - (0.0 if room.free(eye[0], eye[1], 0.2) else 10.0)
+        score = _score(shot, salient) - 10.0 * (room.clearance(eye[0], eye[1]) < 0.2)
         if score > most:
             best, most = shot, score
         if score >= 6:
@@ -765,13 +766,12 @@ def _views(room: _Room, light: Light, count: int = 8) -> Shot:
 
 def _eye(room: _Room, target: tuple[float, float, float]) -> tuple[float, float, float]:
     """Where a person could stand to look at the target: of the free places tried, the one nearest to 3.2 m away."""
-    draw, places = room.draw, []
+    draw, free, crowded = room.draw, [], []
     for _ in range(40):
         x, y = draw.span(0.25, room.width - 0.25), draw.span(0.25, room.depth - 0.25)
-        away = math.hypot(x - target[0], y - target[1])
-        crowded = 0.0 if room.free(x, y, 0.35) else 10.0
-        places.append((crowded + abs(away - 3.2), x, y))
-    _, x, y = min(places[:: draw.whole(1, 4)])  # not always the very best place
+        gap, away = room.clearance(x, y), math.hypot(x - target[0], y - target[1])
+        (free if gap >= 0.35 else crowded).append((abs(away - 3.2) if gap >= 0.35 else -gap, x, y))
+    _, x, y = min(free[:: draw.whole(1, 4)] or crowded)  # not always the very best place
     return x, y, draw.span(1.3, 1.7)
 
 
