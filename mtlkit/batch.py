@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from . import files
 from .recipes import Recipe
@@ -67,14 +69,15 @@ def execute(folder: str, threads: str, device: str) -> str:
         os.environ["OMP_NUM_THREADS"] = threads
     os.environ["MTLKIT_PARENT"] = str(os.getpid())  # the kernel ends with this process
     try:
-        papermill.execute_notebook(
-            str(files.checkout() / "notebooks" / NOTEBOOK),
-            str(run.folder / "output.ipynb"),
-            parameters={"recipe": str(run.folder / "recipe.toml"), "run_folder": str(run.folder), "device": device},
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(run.folder),
-        )
+        with _stderr_to(run.folder / "kernel.log"):
+            papermill.execute_notebook(
+                str(files.checkout() / "notebooks" / NOTEBOOK),
+                str(run.folder / "output.ipynb"),
+                parameters={"recipe": str(run.folder / "recipe.toml"), "run_folder": str(run.folder), "device": device},
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(run.folder),
+            )
     except Exception as error:  # a failed cell, a dead kernel: the run's own words, if it left any, say more
         reason = run.status.get("error") or f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
         if not run.finished:
@@ -82,6 +85,19 @@ def execute(folder: str, threads: str, device: str) -> str:
             run.say("failed", **{**status, "error": reason})
         return "" if run.finished else reason
     return "" if run.finished else "the notebook ended and left no result.json"
+
+
+@contextlib.contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Send standard error of this process and of the kernels it starts to a file: bars would be drawn over by it."""
+    kept = os.dup(2)
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def run_all(
@@ -167,8 +183,14 @@ class _EpochBar:
 
     def __init__(self, runs: list[Run], progress: bool):
         self.runs = {run: run.recipe.epochs for run in runs}
-        total = sum(self.runs.values())
-        self.bar = tqdm(total=total, unit="epoch", disable=not progress, desc=f"{len(runs)} runs", dynamic_ncols=True)
+        self.bar = tqdm(
+            total=sum(self.runs.values()),
+            unit="epoch",
+            disable=not progress,
+            desc=f"{len(runs)} runs",
+            dynamic_ncols=True,
+            mininterval=1.0 if sys.stderr.isatty() else 15.0,  # seconds: a log file is no terminal
+        )
 
     def __enter__(self) -> _EpochBar:
         return self

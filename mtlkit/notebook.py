@@ -58,6 +58,14 @@ def demo_run(recipe: str, **overrides: Any) -> Run:
         return training.fit(chosen, run, device="cpu", progress=not run.finished)
 
 
+def record(output: str, name: str, content: dict[str, Any]) -> Path:
+    """Write what a notebook found to ``result.json`` in ``output``, or in the user's cache where that is empty."""
+    folder = Path(output) if output else files.cache_dir() / "notebooks" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "result.json", content)
+    return folder / "result.json"
+
+
 def end_with_parent() -> None:
     """End this kernel when the process that started it for a batch (``$MTLKIT_PARENT``) is gone, however it went."""
     global _parent_watched

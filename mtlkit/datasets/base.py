@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import os
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -33,6 +34,7 @@ class MultiTaskDataset(Dataset, abc.ABC):
 
     Attributes:
         name: the registered name.
+        about: one line: what it is and how to get it.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         tasks: every task the dataset has targets for, by name.
         size: (height, width) of its samples.
@@ -40,6 +42,7 @@ class MultiTaskDataset(Dataset, abc.ABC):
     """
 
     name: str
+    about: str = ""
     split: str
     tasks: dict[str, Task]
     size: tuple[int, int]
@@ -53,6 +56,11 @@ class MultiTaskDataset(Dataset, abc.ABC):
 
     @abc.abstractmethod
     def info(self, index: int) -> SampleInfo: ...
+
+    @classmethod
+    @abc.abstractmethod
+    def check(cls, root: str | os.PathLike | None = None) -> list[str]:
+        """Every problem of the files on disk, one line each, with the file's name. Raises KitError where there are no files."""
 
 
 DATASETS: Registry[type[MultiTaskDataset]] = Registry("dataset")

@@ -12,6 +12,7 @@ degrees, where the strictest threshold of the metrics is 11.25.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class Scenes(MultiTaskDataset):
     """
 
     name = "scenes"
+    about = "rendered rooms with exact targets; nothing to fetch, rendered on first use"
 
     def __init__(
         self,
@@ -135,6 +137,18 @@ class Scenes(MultiTaskDataset):
         """Its name, such as ``rooms/train/00012``, and its size."""
         self._check_index(index)
         return SampleInfo(f"{self.family}/{self.split}/{index:05d}", self.size)
+
+    @classmethod
+    def check(cls, root: str | os.PathLike | None = None) -> list[str]:
+        """Every damaged cache. Nothing rendered yet is nothing wrong."""
+        folder = files.cache_dir() / "scenes" if root is None else Path(root)
+        problems = []
+        for manifest in sorted(folder.glob("*/manifest.json")):
+            try:
+                pack.open(manifest.parent, verify=True)
+            except KitError as error:
+                problems.append(str(error))
+        return problems
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < self.count:
