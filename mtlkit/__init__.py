@@ -1,6 +1,7 @@
 """mtlkit: a notebook-driven teaching and reproduction kit for multi-task learning in PyTorch.
 
-The public names below are loaded on first use, so that ``mtlkit --help`` and the rendering workers do not pay for torch.
+The public names below are loaded on first use, so that ``mtlkit --help`` and the rendering workers do not pay for
+torch.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _MODULES = {
     "runs", "scenes", "tasks", "training", "transforms", "viewers", "weighting",
 }  # fmt: skip
 
-__all__ = ["KitError", "__version__", *sorted(_HOME)]
+__all__ = ["KitError", "Task", "__version__", "build", "delta_mtl", "fit", "load_run"]
 
 
 def __getattr__(name: str):

@@ -1,11 +1,9 @@
 """Runs in batches: ``notebooks/40_train.ipynb`` executed by papermill into each run folder, several at once by Dask.
 
-papermill has no resume and its notebook metadata may claim success after a kernel has died, so neither is relied on: a run goes on from its
-checkpoint, and it is judged by ``status.json`` and ``result.json`` alone. A sweep skips finished runs, goes on past a failure and names it at
-the end.
+papermill has no resume and its notebook metadata may claim success after a kernel has died, so neither is relied on: a
+run goes on from its checkpoint, and it is judged by ``status.json`` and ``result.json`` alone. A sweep skips finished
+runs, goes on past a failure and names it at the end.
 """
-
-from __future__ import annotations
 
 from __future__ import annotations
 
@@ -21,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from . import files
+from .notebook import kernels_by_socket_file
 from .recipes import Recipe
 from .runs import Run
 
@@ -63,6 +62,7 @@ def execute(folder: str, threads: str, device: str) -> str:
     """
     import papermill
 
+    kernels_by_socket_file()
     run = Run(folder)
     os.environ.pop("OMP_NUM_THREADS", None)  # Dask sets it to 1 in its workers
     if threads:

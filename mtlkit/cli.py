@@ -33,9 +33,6 @@ def main() -> None:
     except KitError as error:
         print(f"mtlkit: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("mtlkit: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)
@@ -60,7 +57,7 @@ def doctor() -> None:
     raise typer.Exit(1 if problems else 0)
 
 
-# --- what there is -------------------------------------------------------------------------------------------------------
+# --- what there is ---
 
 
 @app.command()
@@ -149,12 +146,14 @@ def data_show(
     print(output)
 
 
-# --- running -------------------------------------------------------------------------------------------------------------
+# --- running ---
 
 
 @app.command()
 def run(recipe: str, params: Overrides = [], device: Device = "auto") -> None:  # noqa: B006
-    """Train one recipe: notebooks/40_train.ipynb, executed by papermill into its run folder. Goes on where it was stopped."""
+    """Train one recipe: notebooks/40_train.ipynb, executed by papermill into its run folder. Goes on where it was
+    stopped.
+    """
     from . import recipes
 
     _execute([recipes.load(recipe, recipes.parse_overrides(params))], 1, device)
@@ -164,7 +163,9 @@ def run(recipe: str, params: Overrides = [], device: Device = "auto") -> None:  
 def sweep(
     recipe: str,
     params: Overrides = [],  # noqa: B006
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Runs at once; from two on each uses one thread.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", min=1, help="Runs at once; from two on each uses one thread.")
+    ] = 1,
     device: Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan alone.")] = False,
 ) -> None:
@@ -179,12 +180,18 @@ def _execute(recipes: list, jobs: int, device: str, dry_run: bool = False) -> No
 
     runs = batch.plan(recipes)
     waiting = [run for run in runs if not run.finished]
-    print(f"{len(runs)} run(s): {len(runs) - len(waiting)} finished, {len(waiting)} to do, {min(jobs, len(runs))} at once")
+    print(
+        f"{len(runs)} run(s): {len(runs) - len(waiting)} finished, {len(waiting)} to do, {min(jobs, len(runs))} at once"
+    )
     for number, planned in enumerate(runs, 1):
         print(f"  {number:>3}  {planned.state:<12} {planned.recipe.label}  {batch.shown(planned.folder)}")
     if dry_run:
         return
-    outcomes = batch.run_all(runs, jobs, device)
+    try:
+        outcomes = batch.run_all(runs, jobs, device)
+    except KeyboardInterrupt:
+        print("\nmtlkit: stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+        raise typer.Exit(130) from None
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         print(f"failed: {outcome.run.recipe.label}: {outcome.reason}", file=sys.stderr)
@@ -194,7 +201,7 @@ def _execute(recipes: list, jobs: int, device: str, dry_run: bool = False) -> No
         raise typer.Exit(1)
 
 
-# --- looking -------------------------------------------------------------------------------------------------------------
+# --- looking ---
 
 
 @runs_app.command("list")

@@ -84,10 +84,14 @@ def accelerator() -> Finding:
 
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
-        return Finding("accelerator", "ok", f"{torch.cuda.device_count()} × {card.name}, {card.total_memory / 2**30:.0f} GiB")
+        return Finding(
+            "accelerator", "ok", f"{torch.cuda.device_count()} × {card.name}, {card.total_memory / 2**30:.0f} GiB"
+        )
     if torch.backends.mps.is_available():
         return Finding("accelerator", "ok", "Apple GPU (mps)")
-    return Finding("accelerator", "note", f"none: the CPU with {torch.get_num_threads()} threads; paper-size runs need a GPU")
+    return Finding(
+        "accelerator", "note", f"none: the CPU with {torch.get_num_threads()} threads; paper-size runs need a GPU"
+    )
 
 
 def disk() -> Iterator[Finding]:

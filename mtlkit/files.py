@@ -1,4 +1,6 @@
-"""Where things are, and how they are written: the checkout, the cache, the data folders; whole files by rename; one writer at a time."""
+"""Where things are, and how they are written: the checkout, the cache, the data folders; whole files by rename; one
+writer at a time.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def runs_dir() -> Path:
 
 
 def data_dir(name: str, root: str | os.PathLike | None = None) -> Path:
-    """Where dataset ``name`` is looked for: ``root``, then ``$MTLKIT_DATA/NAME``, then ``data/NAME`` of the checkout."""
+    """Where dataset ``name`` is looked for: ``root``, then ``$MTLKIT_DATA/NAME``, then ``data/NAME`` of the
+    checkout.
+    """
     if root is not None:
         return Path(root)
     named = os.environ.get("MTLKIT_DATA")

@@ -1,6 +1,7 @@
-"""What a notebook needs: ``setup``, train-or-load by ``demo_run``, and the command that re-executes and normalises the series.
+"""What a notebook needs: ``setup``, train-or-load by ``demo_run``, and the command that re-executes and normalises the
+series.
 
-    python -m mtlkit.notebook [NAME …]       (make notebooks)
+python -m mtlkit.notebook [NAME …]       (make notebooks)
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from .runs import Run
 from .version import __version__
 
 # Output that only says when and where a notebook ran; nbval compares the rest.
-_VOLATILE = "cell.metadata.execution cell.metadata.papermill metadata.papermill metadata.widgets metadata.language_info.version"
+_VOLATILE = (
+    "cell.metadata.execution cell.metadata.papermill metadata.papermill metadata.widgets metadata.language_info.version"
+)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _parent_watched = False
 
@@ -31,7 +34,10 @@ def setup(seed: int = 0) -> None:
     import matplotlib
     import torch
     import torchvision
+    from IPython import get_ipython
 
+    if (shell := get_ipython()) is not None:
+        shell.run_line_magic("matplotlib", "inline")  # also where MPLBACKEND says otherwise, as batch systems do
     torch.manual_seed(seed)
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -66,6 +72,17 @@ def record(output: str, name: str, content: dict[str, Any]) -> Path:
     return folder / "result.json"
 
 
+def kernels_by_socket_file() -> None:
+    """Let the kernels that this process starts talk by files instead of ports.
+
+    Of two kernels started at the same moment by two processes one may find its port taken, and dies.
+    """
+    from jupyter_client.connect import ConnectionFileMixin
+
+    if os.name == "posix":
+        ConnectionFileMixin.transport.default_value = "ipc"
+
+
 def end_with_parent() -> None:
     """End this kernel when the process that started it for a batch (``$MTLKIT_PARENT``) is gone, however it went."""
     global _parent_watched
@@ -97,7 +114,7 @@ def _alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
-# --- the series ----------------------------------------------------------------------------------------------------------
+# --- the series ---
 
 
 def series(names: Iterable[str] = ()) -> list[Path]:
@@ -118,6 +135,7 @@ def refresh(path: Path) -> float:
     import nbclient
     import nbformat
 
+    kernels_by_socket_file()
     notebook = nbformat.read(path, as_version=4)
     started = time.monotonic()
     client = nbclient.NotebookClient(
@@ -133,15 +151,15 @@ def refresh(path: Path) -> float:
 
 
 def normalised(notebook):
-    """The notebook without standard error, widget views (their static twin stands before them) and cell ids that change."""
+    """The notebook without standard error, widget views (their static twin stands before them) and cell ids that
+    change.
+    """
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:03d}"
         if cell.cell_type != "code":
             continue
         cell.outputs = [
-            output
-            for output in cell.outputs
-            if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
+            output for output in cell.outputs if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
         ]
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return notebook

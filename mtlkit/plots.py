@@ -21,10 +21,11 @@ from .runs import Run
 from .tasks import COLOURS, Task
 
 UNKNOWN = 0.35  # grey of pixels that do not count
-# Classes: Okabe and Ito's colours first, then lighter and darker ones between them; neighbours in a legend differ in lightness too.
+# Classes: Okabe and Ito's colours first, then others between them; neighbours in a legend differ in lightness too.
 PALETTE = [
-    "#0072B2", "#E69F00", "#F5F0D8", "#CC79A7", "#8C6D46", "#009E73", "#D55E00", "#F0E442", "#56B4E9", "#5B3A8E", "#20262E",
-    "#B9C4CC", "#8DD3C7", "#A50026", "#4D9221", "#C2A5CF", "#FDAE61", "#313695", "#74ADD1", "#762A83", "#B8E186", "#969696",
+    "#0072B2", "#E69F00", "#F5F0D8", "#CC79A7", "#8C6D46", "#009E73", "#D55E00", "#F0E442", "#56B4E9", "#5B3A8E",
+    "#20262E", "#B9C4CC", "#8DD3C7", "#A50026", "#4D9221", "#C2A5CF", "#FDAE61", "#313695", "#74ADD1", "#762A83",
+    "#B8E186", "#969696",
 ]  # fmt: skip
 DEPTH_MAP = "viridis"
 
@@ -50,7 +51,7 @@ def style() -> None:
     )
 
 
-# --- fields as pictures --------------------------------------------------------------------------------------------------
+# --- fields as pictures ---
 
 
 def picture(name: str, value: Tensor | np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
@@ -132,9 +133,14 @@ def picture_grid(
     title: str = "",
     cell: float = 1.7,
 ) -> Figure:
-    """A grid of RGB pictures with a name over each column and beside each row; ``cell`` is the height of one in inches."""
+    """A grid of RGB pictures with a name over each column and beside each row; ``cell`` is the height of one in
+    inches.
+    """
     height, width = rows[0][0].shape[:2]
-    size = (cell * width / height * len(columns) + (0.5 if row_names else 0), cell * len(rows) + 0.35 + 0.3 * bool(title))
+    size = (
+        cell * width / height * len(columns) + (0.5 if row_names else 0),
+        cell * len(rows) + 0.35 + 0.3 * bool(title),
+    )
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False)
     for i, row in enumerate(rows):
         for j, rgb in enumerate(row):
@@ -186,7 +192,7 @@ def predictions(model, dataset, indices: Sequence[int], normalise=lambda image: 
     return picture_grid(rows, columns, [str(index) for index in indices], title, cell=1.25)
 
 
-# --- histories -----------------------------------------------------------------------------------------------------------
+# --- histories ---
 
 
 def learning_curves(runs: Mapping[str, Run], protocol: str = "pooled") -> Figure:
@@ -199,7 +205,9 @@ def learning_curves(runs: Mapping[str, Run], protocol: str = "pooled") -> Figure
     for axis, task in zip(axes[0], names, strict=True):
         spec = metrics.SPECS[task][0]
         panel = found[(found.task == task) & (found.metric == spec.name)]
-        sns.lineplot(panel, x="epoch", y="value", hue="run", style="run", palette=colours, markers=True, dashes=False, ax=axis)
+        sns.lineplot(
+            panel, x="epoch", y="value", hue="run", style="run", palette=colours, markers=True, dashes=False, ax=axis
+        )
         arrow = "higher is better" if spec.higher_is_better else "lower is better"
         axis.set(title=f"{task}: {spec.label}", xlabel="epoch", ylabel=arrow)
         axis.title.set_color(COLOURS[task])

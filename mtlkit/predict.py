@@ -34,8 +34,8 @@ def read_image(path: Path) -> Image.Image:
 def predict_images(run: Run, paths: Iterable[Path], output: Path, which: str = "checkpoint") -> Iterator[Path]:
     """Write ``<image>-<task>.png`` at the size of each image, and yield the paths.
 
-    The image is resized to the size the run was trained at (a network knows objects at that scale) and the prediction is resized back:
-    nearest for classes, bilinear for the rest. Every input is read before anything is written.
+    The image is resized to the size the run was trained at (a network knows objects at that scale) and the prediction
+    is resized back: nearest for classes, bilinear for the rest. Every input is read before anything is written.
     """
     chosen = [(path, read_image(path)) for path in paths]
     stems = [path.stem for path, _ in chosen]

@@ -64,7 +64,9 @@ class Registry(dict[str, Entry]):
 
 
 def check_type(what: str, value: Any, hint: Any) -> None:
-    """Raise KitError where ``value`` is not of the annotated type. An int is welcome where a float is; nothing else is converted."""
+    """Raise KitError where ``value`` is not of the annotated type. An int is welcome where a float is; nothing else is
+    converted.
+    """
     config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
     try:
         try:

@@ -1,7 +1,8 @@
 """Tables and ``report.html`` from run folders: mean ± standard deviation over seeds, Δ_MTL, cost, and the floor.
 
-The baseline of a run is the run, or the runs of one task each, with the same dataset, backbone, width, size, epochs and seed and the
-architecture ``single``. The floor is the best constant prediction: a model that does not clear it has learned nothing.
+The baseline of a run is the run, or the runs of one task each, with the same dataset, backbone, width, size, epochs and
+seed and the architecture ``single``. The floor is the best constant prediction: a model that does not clear it has
+learned nothing.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def records(rows: Sequence[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-# --- the rows ------------------------------------------------------------------------------------------------------------
+# --- the rows ---
 
 
 def _group(recipe: Recipe) -> str:
@@ -172,7 +173,9 @@ def _floor(runs: list[Run], protocol: str) -> Entry:
 
 
 def _numbers(scores: dict[str, float | None]) -> dict[str, float]:
-    """Metrics as ``result.json`` holds them: null stands for NaN, such as the mean IoU of ``mtan`` where a class is absent."""
+    """Metrics as ``result.json`` holds them: null stands for NaN, such as the mean IoU of ``mtan`` where a class is
+    absent.
+    """
     return {key: math.nan if value is None else value for key, value in scores.items()}
 
 
@@ -203,7 +206,7 @@ def _protocols(runs: list[Run]) -> str:
     return ", ".join(sorted({name for run in runs for name in run.result["metrics"]}))
 
 
-# --- numbers as text -----------------------------------------------------------------------------------------------------
+# --- numbers as text ---
 
 
 def _keys(rows: Sequence[Entry]) -> list[str]:
@@ -242,7 +245,7 @@ def _statistics(values: list[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "std": spread, "values": values}
 
 
-# --- the page ------------------------------------------------------------------------------------------------------------
+# --- the page ---
 
 
 def figures(rows: Sequence[Entry], protocol: str = "pooled") -> dict[str, Figure]:
@@ -253,7 +256,9 @@ def figures(rows: Sequence[Entry], protocol: str = "pooled") -> dict[str, Figure
         spread = {e.name: float(np.std(list(e.delta.values()), ddof=1)) for e in rows if len(e.delta) > 1}
         made["Δ_MTL against the single-task baselines"] = plots.delta_bars(delta, spread)
     made["Learning curves"] = plots.learning_curves(_one_seed(rows), protocol)
-    weighted = {entry.name: entry.runs[0] for entry in rows if len(entry.runs[:1]) and len(entry.runs[0].recipe.tasks) > 1}
+    weighted = {
+        entry.name: entry.runs[0] for entry in rows if len(entry.runs[:1]) and len(entry.runs[0].recipe.tasks) > 1
+    }
     if weighted:
         made["Task weights"] = plots.weight_trajectories(weighted)
     made["Predictions on the first samples of the held-out split"] = side_by_side(rows)
@@ -309,7 +314,9 @@ def _predictions(entry: Entry, dataset, indices: Sequence[int]) -> dict[str, lis
 
 
 def write_html(rows: Sequence[Entry], path: Path, protocol: str = "pooled", title: str = "") -> Path:
-    """One self-contained page: the table, the figures, the recipes, links to the executed notebooks. Returns its path."""
+    """One self-contained page: the table, the figures, the recipes, links to the executed notebooks. Returns its
+    path.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mtlkit"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -355,4 +362,3 @@ def _link(target: Path, start: Path) -> str:
         return target.resolve().relative_to(start.resolve()).as_posix()
     except ValueError:
         return target.resolve().as_uri()
-

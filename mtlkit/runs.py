@@ -4,8 +4,8 @@
     metrics.csv       epoch, split, task, metric, protocol, value
     weights.csv       step, task, weight
     gradients.csv     step, name, i, j, value            (weightings that know the Gramian)
-    checkpoint.pt     everything needed to go on; parameters alone once the run has ended; best.pt where the recipe selects
-    result.json       final metrics by protocol, the floor, parameters, MACs, seconds, device, versions
+    checkpoint.pt     everything needed to go on; parameters alone once the run has ended; best.pt where the recipe
+    selects result.json       final metrics by protocol, the floor, parameters, MACs, seconds, device, versions
     status.json       running | finished | failed | interrupted, epoch, epochs
     output.ipynb      the executed notebook, tensorboard/ event files
 
@@ -52,7 +52,7 @@ class Run:
             files.write_text(run.folder / "recipe.toml", recipe.toml())
         return run
 
-    # --- what it says ---------------------------------------------------------------------------------------------------
+    # --- what it says ---
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -108,7 +108,7 @@ class Run:
         model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["model"])
         return model.eval()
 
-    # --- what training writes -------------------------------------------------------------------------------------------
+    # --- what training writes ---
 
     @property
     def _lock(self) -> Path:
@@ -179,7 +179,9 @@ def load_run(folder: str | os.PathLike) -> Run:
 
 
 def find(paths: Iterable[str | os.PathLike] = ()) -> list[Run]:
-    """Every run under the given folders (default: all runs), in order of path. Raises KitError for a path that does not exist."""
+    """Every run under the given folders (default: all runs), in order of path. Raises KitError for a path that does not
+    exist.
+    """
     roots = [Path(path) for path in paths] or [files.runs_dir()]
     for root in roots[: len(roots) if paths else 0]:
         if not root.exists():

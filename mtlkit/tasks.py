@@ -1,7 +1,8 @@
 """What a task is: the central noun of the kit.
 
-A task knows how many channels its network output has, how a raw output becomes a prediction, how it is trained and measured, which target values
-do not count, and how it is drawn. Architectures, weightings, datasets and reports only ever speak of tasks through this class.
+A task knows how many channels its network output has, how a raw output becomes a prediction, how it is trained and
+measured, which target values do not count, and how it is drawn. Architectures, weightings, datasets and reports only
+ever speak of tasks through this class.
 
 Shapes: B batch, C channels, H/W size, K classes.
 """
@@ -43,7 +44,8 @@ class Task:
         predict: raw output -> prediction in the form of the target (class ids, metres, unit vectors).
         valid: target -> bool mask of the pixels that count, (B, H, W).
         metrics: protocol name -> a fresh ``torchmetrics.Metric`` whose ``compute()`` returns a dict of scalars.
-        constant: list of training targets -> the raw-like prediction of one pixel, (C,), of the best constant predictor (the floor).
+        constant: list of training targets -> the raw-like prediction of one pixel, (C,), of the best constant predictor
+            (the floor).
         class_names: names of the classes, empty for regression.
         unit: what one step of the prediction means (for figures).
     """
@@ -70,7 +72,7 @@ class Task:
         return {spec.name: spec.higher_is_better for spec in metrics.SPECS[self.name]}
 
 
-# --- the catalogue -------------------------------------------------------------------------------------------------------
+# --- the catalogue ---
 
 
 def semantic(class_names: Iterable[str]) -> Task:
@@ -97,7 +99,9 @@ def semantic(class_names: Iterable[str]) -> Task:
 
 
 def depth() -> Task:
-    """Depth: float (B, 1, H, W) in metres, 0 is invalid; the raw output is the prediction and may be negative, as released."""
+    """Depth: float (B, 1, H, W) in metres, 0 is invalid; the raw output is the prediction and may be negative, as
+    released.
+    """
 
     def median(targets: list[Tensor]) -> Tensor:
         # the median minimises the mean absolute error; every fourth row and column is plenty for one number
@@ -125,7 +129,9 @@ def disparity() -> Task:
 
 
 def normals() -> Task:
-    """Surface normals: unit vectors (B, 3, H, W) in the camera frame (x right, y down, z forward), all-zero is invalid."""
+    """Surface normals: unit vectors (B, 3, H, W) in the camera frame (x right, y down, z forward), all-zero is
+    invalid.
+    """
 
     def mean_direction(targets: list[Tensor]) -> Tensor:
         return F.normalize(sum(t.double().sum(dim=(0, 2, 3)) for t in targets), dim=0).float()

@@ -1,9 +1,10 @@
 """Training: ``fit`` runs a recipe to its end, from wherever an earlier attempt left it.
 
-Everything that decides the numbers is a function of the recipe: the start parameters of its seed, the order of an epoch of (seed, epoch), the
-augmentation of a sample of (seed, epoch, index). A checkpoint holds the rest (model, optimiser, weighting, random state, history, the lengths of
-the logs), so that a run killed at any moment and started again ends as an unbroken one does: same bytes in ``metrics.csv``, same parameters
-(on CPU, on the same machine, with the same versions and number of threads).
+Everything that decides the numbers is a function of the recipe: the start parameters of its seed, the order of an epoch
+of (seed, epoch), the augmentation of a sample of (seed, epoch, index). A checkpoint holds the rest (model, optimiser,
+weighting, random state, history, the lengths of the logs), so that a run killed at any moment and started again ends as
+an unbroken one does: same bytes in ``metrics.csv``, same parameters (on CPU, on the same machine, with the same
+versions and number of threads).
 
 Lightning Fabric places and autocasts; it never wraps the model.
 """
@@ -81,7 +82,7 @@ def fit(
     return run
 
 
-# --- data ----------------------------------------------------------------------------------------------------------------
+# --- data ---
 
 
 class _View(torch.utils.data.Dataset):
@@ -114,7 +115,7 @@ def fingerprint(train: MultiTaskDataset, held_out: MultiTaskDataset) -> str:
     return f"{train.fingerprint}+{held_out.fingerprint}"
 
 
-# --- the run -------------------------------------------------------------------------------------------------------------
+# --- the run ---
 
 
 class _Session:
@@ -277,7 +278,9 @@ class _Session:
                 torch.save({"model": self.model.state_dict(), "epoch": self.epoch, "value": value}, path)
 
     def floor(self) -> dict[str, dict[str, float]]:
-        """Metrics of the best constant prediction: the majority class, the median depth, the mean direction of training."""
+        """Metrics of the best constant prediction: the majority class, the median depth, the mean direction of
+        training.
+        """
         n = len(self.train_data)
         picked = [self.train_data[i] for i in range(0, n, math.ceil(n / FLOOR_SAMPLES))]
         meters = {(t.name, p): t.metrics(p) for t in self.tasks for p in self.recipe.protocols}
@@ -401,7 +404,8 @@ class _StepLog:
         recipe = self.session.recipe
         raise NonFiniteLoss(
             f"the loss of task {task!r} is {value} at step {step} (epoch {self.session.epoch}) of recipe "
-            f"{recipe.name!r}, {recipe.label}; lower optimiser.lr, or look at the data: mtlkit data check {recipe.dataset.name}"
+            f"{recipe.name!r}, {recipe.label}; lower optimiser.lr, or look at the data: "
+            f"mtlkit data check {recipe.dataset.name}"
         )
 
     def flush(self) -> None:
@@ -414,7 +418,7 @@ class _StepLog:
         self.rows = {}
 
 
-# --- small parts ---------------------------------------------------------------------------------------------------------
+# --- small parts ---
 
 
 def _optimizer(recipe: Recipe, model: torch.nn.Module, method: torch.nn.Module) -> torch.optim.Optimizer:

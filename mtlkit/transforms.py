@@ -1,7 +1,8 @@
 """Joint transforms: one change applied to the image and to every target it touches, consistently.
 
-A transform takes a sample (see ``datasets.base``) and a ``torch.Generator`` and returns a sample. The generator is made from (seed, epoch, index)
-alone, so that a resumed or reordered epoch augments every sample as an unbroken one does. ``normalise`` is the last transform.
+A transform takes a sample (see ``datasets.base``) and a ``torch.Generator`` and returns a sample. The generator is made
+from (seed, epoch, index) alone, so that a resumed or reordered epoch augments every sample as an unbroken one does.
+``normalise`` is the last transform.
 
 Shapes: C channels, H/W size.
 """

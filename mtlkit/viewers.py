@@ -1,8 +1,8 @@
 """Interactive viewers that need no kernel: pictures drawn beforehand, switched in the browser.
 
-A ``Viewer`` is one or two controls over a grid of pictures. In a notebook it is ``Image`` widgets in a ``Stack``, linked by ``jslink``;
-``save_html`` writes the same viewer as one page that needs no kernel and no network. A static figure of the same content always stands before
-it, since stored notebooks and nbval keep no widgets.
+A ``Viewer`` is one or two controls over a grid of pictures. In a notebook it is ``Image`` widgets in a ``Stack``,
+linked by ``jslink``; ``save_html`` writes the same viewer as one page that needs no kernel and no network. A static
+figure of the same content always stands before it, since stored notebooks and nbval keep no widgets.
 
 Shapes: H/W size.
 """
@@ -97,11 +97,11 @@ class Viewer:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>body { font: 15px system-ui, sans-serif; margin: 2rem; } label { margin-right: 1rem; } img { margin-top: 1rem; max-width: 100%; }
-</style></head><body><h1>{title}</h1><div>{menus}</div><img alt="{title}">
+<style>body { font: 15px system-ui, sans-serif; margin: 2rem; } label { margin-right: 1rem; } img { margin-top: 1rem;
+max-width: 100%; } </style></head><body><h1>{title}</h1><div>{menus}</div><img alt="{title}">
 <script>
-const frames = {frames}, sizes = {sizes}, menus = [...document.querySelectorAll("select")], image = document.querySelector("img");
-function show() {
+const frames = {frames}, sizes = {sizes}, menus = [...document.querySelectorAll("select")], image =
+document.querySelector("img"); function show() {
   const index = menus.reduce((sum, menu, i) => sum * sizes[i] + menu.selectedIndex, 0);
   image.src = "data:image/png;base64," + frames[index];
   image.alt = menus.map(menu => menu.value).join(", ");

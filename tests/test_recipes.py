@@ -77,7 +77,7 @@ def test_naming_another_weighting_drops_the_options_of_the_old_one():
     assert changed["weighting"] == {"name": "uncertainty", "form": "mtan"}
 
 
-# --- the id --------------------------------------------------------------------------------------------------------------
+# --- the id ---
 
 
 def test_a_default_written_out_is_the_same_run(tiny):
@@ -96,7 +96,7 @@ def test_the_id_depends_on_the_data_and_not_on_where_they_lie(tiny):
     assert moved.identity("data") == tiny.identity("data")
 
 
-# --- sweeps --------------------------------------------------------------------------------------------------------------
+# --- sweeps ---
 
 
 def test_the_main_job_is_three_baselines_and_three_weightings():

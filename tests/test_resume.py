@@ -98,7 +98,14 @@ def same(folder, reference):
     assert ours == theirs
 
 
-PLACES = {"batch": STEPS, "after the update": STEPS, "checkpoint write": 10, "before a rename": 30, "after a rename": 30, "log": 10}
+PLACES = {
+    "batch": STEPS,
+    "after the update": STEPS,
+    "checkpoint write": 10,
+    "before a rename": 30,
+    "after a rename": 30,
+    "log": 10,
+}
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def rays(focal: float, height: int = H, width: int = W) -> np.ndarray:
     return np.stack([x / focal, y / focal, np.ones_like(x)])
 
 
-# --- solids against their distance functions -----------------------------------------------------------------------------
+# --- solids against their distance functions -------------------------------------------------------------------------
 
 
 def distance(shape: str, p_3N: np.ndarray, size: tuple[float, float, float]) -> np.ndarray:
@@ -110,6 +110,7 @@ def test_where_nothing_is_hit_there_is_no_target():
     made = picture(solid("sphere", (0.5, 0.5, 0.5), Pose.at(0, 4, 0)))
     nothing = made["instance"] == -1
     assert nothing.any() and (made["semantic"][nothing] == -1).all()
+    assert not made["edges"][0][nothing].any() and made["edges"].any()  # outlines belong to the sphere
     assert not made["depth"][0][nothing].any() and not made["normals"][:, nothing].any()
 
 
@@ -125,7 +126,7 @@ def test_small_things_far_away_are_not_lost():
         assert ((made["instance"] == i) == meets).all()
 
 
-# --- light, outlines -----------------------------------------------------------------------------------------------------
+# --- light, outlines -------------------------------------------------------------------------------------------------
 
 
 def test_what_stands_before_the_light_throws_a_shadow():
@@ -198,7 +199,7 @@ def test_textures_stay_between_black_and_white_and_follow_their_seed(texture):
     assert (first != other).any() == (texture not in ("plain", "checker", "stripes"))
 
 
-# --- rooms: geometry -----------------------------------------------------------------------------------------------------
+# --- rooms: geometry -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=[("train", 1), ("test", 4), ("test", 7)], ids=str)
@@ -231,7 +232,7 @@ def test_normals_from_depth_agree_with_the_rendered_ones(room):
     ok = flat(made)
     assert ok.mean() > 0.3
     degrees = np.degrees(np.arccos(np.clip((normal * made["normals"]).sum(0), -1, 1)))[ok]
-    # coplanar neighbours agree to rounding; a few parallel planes of one object a little apart (a cushion on its seat) remain
+    # a few parallel planes of one object a little apart (a cushion on its seat) remain
     assert np.median(degrees) < 0.05 and np.quantile(degrees, 0.98) < 1.0
 
 
@@ -259,7 +260,7 @@ def test_a_larger_image_shows_the_same_room():
 
 
 def bilinear(image_CHW: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (C, H, W) at pixel places x, y (pixel centres at + 0.5), and the indices of the four neighbours (4, H, W)."""
+    """Values (C, H, W) at places x, y in pixels (centres at + 0.5), and the indices of their neighbours (4, H, W)."""
     height, width = image_CHW.shape[-2:]
     x, y = np.clip(x - 0.5, 0, width - 1.001), np.clip(y - 0.5, 0, height - 1.001)
     j, i = np.floor(x).astype(int), np.floor(y).astype(int)
@@ -313,7 +314,7 @@ def test_motion_marks_whole_objects_and_still_ones_only_move_with_the_camera(roo
     assert np.median(off[now["motion"] == 1]) > 0.3
 
 
-# --- rooms: the data -----------------------------------------------------------------------------------------------------
+# --- rooms: the data -------------------------------------------------------------------------------------------------
 
 
 def test_the_sample_contract():

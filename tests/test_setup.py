@@ -1,4 +1,6 @@
-"""The set-up: one list of requirements, an environment.yml in step with it, a lazy import, a table of notebooks that is true."""
+"""The set-up: one list of requirements, an environment.yml in step with it, a lazy import, a table of notebooks that is
+true.
+"""
 
 import re
 import subprocess

@@ -43,7 +43,9 @@ def test_the_weights_of_every_step_are_logged(run):
 
 
 def test_dwa_sees_the_mean_unweighted_training_losses(run):
-    losses = run.metrics.query("split == 'train' and metric == 'loss'").pivot(index="epoch", columns="task", values="value")
+    losses = run.metrics.query("split == 'train' and metric == 'loss'").pivot(
+        index="epoch", columns="task", values="value"
+    )
     rates = torch.tensor((losses.loc[1] / losses.loc[0]).to_numpy())
     expected = dict(zip(losses.columns, (3 * torch.softmax(rates / 2.0, 0)).tolist(), strict=True))
     logged = run.weights[run.weights.step == 8].set_index("task").weight
@@ -80,7 +82,9 @@ def test_the_saved_model_gives_the_logged_metrics(run):
         for sample in held_out:
             prediction = depth.predict(model(sample["image"][None])["depth"])
             meter.update(prediction, sample["depth"][None])
-    assert float(meter.compute()["abs_err"]) == pytest.approx(run.result["metrics"]["pooled"]["depth/abs_err"], rel=1e-4)
+    assert float(meter.compute()["abs_err"]) == pytest.approx(
+        run.result["metrics"]["pooled"]["depth/abs_err"], rel=1e-4
+    )
 
 
 def test_the_same_recipe_twice_gives_the_same_bytes(run, tmp_path):
@@ -193,7 +197,7 @@ def test_schedules(name, expected):
     assert training.schedule_factor(schedule, 5, 10) == pytest.approx(expected)
 
 
-# --- folders -------------------------------------------------------------------------------------------------------------
+# --- folders ---
 
 
 def test_find_and_load(run, tmp_path):

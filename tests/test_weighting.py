@@ -104,7 +104,7 @@ def test_a_high_temperature_makes_dwa_equal():
     assert combiner(torch.eye(3))[0].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
 
 
-# --- the contract, for every registered method ---------------------------------------------------------------------------
+# --- the contract, for every registered method ---
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)

@@ -102,12 +102,12 @@ def open(directory: str | Path, *, fingerprint: str | None = None, verify: bool 
         verify: read every file through, also where size and time are as they were.
 
     Raises:
-        KitError: where there is no complete cache, it was made from something else, or a file is missing, truncated or
-            changed; the message names the file.
+        KitError: where there is no complete cache, or it was made from something else, or a file is missing, truncated
+            or changed; the message names the file.
     """
     directory = Path(directory)
     if not (directory / "manifest.json").is_file():
-        raise KitError(f"no complete cache in {directory}; make it first")
+        raise KitError(f"{directory} is no complete cache (it has no manifest.json); make it first, or move it away")
     remedy = f"delete {directory} and run again to make it anew"
     try:
         manifest = files.read_json(directory / "manifest.json")
@@ -156,8 +156,8 @@ def build(
         directory: of the cache; its parent holds the lock and the unfinished cache.
         count: number of items.
         fields: dtype and shape of every field.
-        produce: index -> an array for every field. For worker processes it must be picklable; one that is defined in
-            ``__main__`` (a notebook, a script) runs in this process.
+        produce: index -> an array for every field. Worker processes import it; one that they could not import (a
+            lambda, or a function of a notebook or script itself) runs in this process.
         fingerprint: says what the items depend on, besides their number and fields.
         workers: processes; None is one for each core, 0 and 1 work in this process.
         description: of the progress bar.
@@ -171,17 +171,13 @@ def build(
         raise KitError(f"a cache holds at least one item, found count={count}")
     if (directory / "manifest.json").is_file():  # no lock: a finished cache may lie on a read-only disk
         return open(directory, fingerprint=fingerprint)
-    if directory.exists():
-        raise KitError(
-            f"{directory} exists and is no cache (it has no manifest.json); move it away or choose another folder"
-        )
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         lock = directory.with_name(directory.name + ".lock")
         if files.locked(lock):
             print(f"another process is making {directory.name}; waiting for it", file=sys.stderr)
         with files.lock(lock, wait=-1):
-            if not (directory / "manifest.json").is_file():
+            if not directory.exists():
                 _Build(directory, count, dict(fields), fingerprint).run(produce, workers, description or directory.name)
     except OSError as error:
         raise KitError(
@@ -218,13 +214,13 @@ class _Build:
         self._finish()
 
     def _start(self) -> int:
-        """The number of chunks that an earlier, interrupted build of the same cache has left; makes empty files where
-        there are none.
-        """
+        """How many chunks an interrupted build of the same cache has left; makes empty files where there are none."""
         done = 0
         with contextlib.suppress(KitError):
             progress = files.read_json(self.partial / "progress.json") or {}
             done = progress.pop("done", 0) if progress | {"done": 0} == self.plan | {"done": 0} else 0
+        if not all((self.partial / f"{name}.npy").is_file() for name in self.fields):
+            done = 0
         if not done:
             shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(exist_ok=True)
@@ -238,8 +234,8 @@ class _Build:
 
     def _work(self, produce: Callable[[int], Item], todo: range, workers: int) -> Iterator[tuple[int, int]]:
         """Make the chunks; yields, in order, each chunk that is on the disk and its size."""
-        message = pickle.dumps(produce) if workers > 1 else b""
-        if workers < 2 or b"__main__" in message:  # a new process has another __main__
+        message = _message(produce) if workers > 1 else None
+        if message is None:
             for chunk in todo:
                 yield chunk, self._chunk(chunk, produce)
             return
@@ -288,8 +284,8 @@ class _Build:
             path = self.partial / f"{name}.npy"
             entry |= {"bytes": path.stat().st_size, "time": path.stat().st_mtime_ns, "sha256": _digest(path)}
         files.write_json(self.partial / "manifest.json", manifest)
-        (self.partial / "progress.json").unlink(missing_ok=True)
         os.replace(self.partial, self.directory)
+        (self.directory / "progress.json").unlink(missing_ok=True)
 
 
 # --- workers ----------------------------------------------------------------------------------------------------------
@@ -312,6 +308,15 @@ while True:
     pickle.dump(answer, answers, protocol=5)
     answers.flush()
 """
+
+
+def _message(produce: Callable[[int], Item]) -> bytes | None:
+    """The function, to be sent; None where another process, which has another ``__main__``, could not load it."""
+    try:
+        message = pickle.dumps(produce)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+    return None if b"__main__" in message else message
 
 
 class _Worker:

@@ -1,7 +1,7 @@
 """A run as data: one TOML file says everything that decides its numbers.
 
-``load`` reads a recipe by name (beside this file) or by path; unknown keys and wrong types are errors with the nearest valid name. A sweep is
-a recipe with a ``[sweep]`` table:
+``load`` reads a recipe by name (beside this file) or by path; unknown keys and wrong types are errors with the nearest
+valid name. A sweep is a recipe with a ``[sweep]`` table:
 
     [sweep]                              # every combination of these ...
     seed = [0, 1]
@@ -63,7 +63,9 @@ class Optimiser(_Table):
 
 
 class Schedule(_Table):
-    """The learning rate over epochs: ``constant``; ``step`` (times ``factor`` every ``every`` epochs); ``poly`` ((1 - e/E)^power); ``cosine``."""
+    """The learning rate over epochs: ``constant``; ``step`` (times ``factor`` every ``every`` epochs); ``poly`` ((1 -
+    e/E)^power); ``cosine``.
+    """
 
     name: Literal["constant", "step", "poly", "cosine"] = "constant"
     every: Positive = 100  # epochs; MTAN's
@@ -93,7 +95,9 @@ class Recipe(_Table):
     protocols: Annotated[list[Literal["pooled", "mtan"]], Field(min_length=1)] = ["pooled"]
     evaluate_every: Positive = 1  # epochs; the last epoch is always evaluated
     evaluate_on: Literal["validation", "test"] = "test"
-    select: str = ""  # "task/metric" of the first protocol: best.pt is kept by it on evaluate_on; empty: the last epoch counts
+    select: str = (
+        ""  # "task/metric" of the first protocol: best.pt is kept by it on evaluate_on; empty: the last epoch counts
+    )
 
     @property
     def label(self) -> str:
@@ -101,7 +105,9 @@ class Recipe(_Table):
         return f"{self.architecture.name} · {self.weighting.name} · {'+'.join(self.tasks)} · seed {self.seed}"
 
     def canonical(self) -> dict[str, Any]:
-        """Everything that decides the numbers, with every default written out: equal recipes have equal canonical forms."""
+        """Everything that decides the numbers, with every default written out: equal recipes have equal canonical
+        forms.
+        """
         content = self.model_dump(exclude={"name", "about"})
         for key, registry in _registries().items():
             defaults = {k: p.default for k, p in registry.options(content[key]["name"]).items()}
@@ -133,7 +139,7 @@ def _registries():
     }
 
 
-# --- reading -------------------------------------------------------------------------------------------------------------
+# --- reading ---
 
 
 def names() -> list[str]:
@@ -142,7 +148,9 @@ def names() -> list[str]:
 
 
 def read(name: str) -> dict[str, Any]:
-    """The table of a recipe, by name or by path ending in .toml. Raises KitError where there is none or it is not TOML."""
+    """The table of a recipe, by name or by path ending in .toml. Raises KitError where there is none or it is not
+    TOML.
+    """
     path = Path(name) if name.endswith(".toml") else Path(__file__).parent / f"{name}.toml"
     if not path.is_file():
         raise KitError(f"no recipe {name!r}: {nearest(name, names())} (or give a path that ends in .toml)")
@@ -154,7 +162,9 @@ def read(name: str) -> dict[str, Any]:
 
 
 def load(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """One recipe. ``overrides`` maps dotted keys to values. Raises KitError for a sweep, an unknown key, a wrong type or value."""
+    """One recipe. ``overrides`` maps dotted keys to values. Raises KitError for a sweep, an unknown key, a wrong type
+    or value.
+    """
     table = read(name)
     if "sweep" in table:
         raise KitError(f"recipe {name!r} is a sweep of {len(expand(name))} runs; type: mtlkit sweep {name}")
@@ -171,7 +181,9 @@ def expand(name: str, overrides: Mapping[str, Any] | None = None) -> list[Recipe
 
 
 def make(table: Mapping[str, Any]) -> Recipe:
-    """A recipe from a table, checked whole: keys, types, the options of what it names, the tasks that the dataset has."""
+    """A recipe from a table, checked whole: keys, types, the options of what it names, the tasks that the dataset
+    has.
+    """
     try:
         recipe = Recipe.model_validate(dict(table))
     except pydantic.ValidationError as error:
@@ -203,7 +215,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     return overrides
 
 
-# --- the parts -----------------------------------------------------------------------------------------------------------
+# --- the parts ---
 
 
 def _points(sweep: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

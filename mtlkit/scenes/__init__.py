@@ -18,7 +18,7 @@ from .render import Shot
 
 __all__ = ["COMPACT", "FAMILIES", "Family", "Shot", "compact_sample", "sample"]
 
-# the smallest type that holds each target: pictures are rounded to 1/255, normals to 2^-11, the rest is exact
+# the smallest type that holds each target: pictures are rounded to 1/255, normals to half precision, the rest is exact
 COMPACT = {
     "image": "uint8", "semantic": "int8", "depth": "float32", "normals": "float16", "edges": "uint8",
     "saliency": "uint8", "albedo": "uint8", "flow": "float32", "motion": "int8",

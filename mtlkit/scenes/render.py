@@ -7,15 +7,15 @@ ambient part that is a little larger for surfaces that look up. There is nothing
 a lens.
 
 Frames: the world is in metres, z up. A camera has x right, y down, z forward; its rays are (x / focal, y / focal, 1),
-    so that the distance
-along a ray *is* the depth along z. Pixel (row i, column j) is sampled at its centre (j + 0.5, i + 0.5).
+so that the distance along a ray *is* the depth along z. Pixel (row i, column j) is sampled at its centre, the place
+(j + 0.5, i + 0.5).
 
 Only + - * / sqrt floor and comparisons touch a ray, element by element: a pixel's bytes depend neither on the tile it
 is computed in nor on the number of rays beside it. (The one matrix product only decides, with a margin, which solids a
 ray cannot meet.)
 
 Shapes: N rays, n rays that may meet one solid, P solids, H/W image size; ``x_3N`` has three rows, one per coordinate or
-    colour.
+colour.
 """
 
 from __future__ import annotations
@@ -565,31 +565,37 @@ def render(
             f"height, width, tile and focal length are above 0, found {height}, {width}, {tile}, {camera.focal}"
         )
     renderer = _Renderer(scene, camera)
-    flat = {
-        key: np.zeros((rows, height * width))
-        for key, rows in (("image", 3), ("depth", 1), ("normals", 3), ("albedo", 3))
-    }
-    solid = np.full(height * width, -1)
-    flow = np.zeros((3, height * width))
-    earlier = None if previous is None else _Viewpoint(scene.solids, [_was(s) for s in scene.solids], previous.pose)
-    for start in range(0, height * width, tile):
-        pixels = np.arange(start, min(start + tile, height * width))
-        found = renderer.hits(_rays(pixels % width + 0.5, pixels // width + 0.5, camera, height, width))
+    flat, solid_HW = _cast(renderer, height, width, previous, tile)
+    result = {key: value.reshape(-1, height, width).astype(np.float32) for key, value in flat.items()}
+    result |= _labels(scene, solid_HW, result["depth"][0])
+    if smooth:
+        _smooth(renderer, result["image"], solid_HW, tile)
+    if previous is not None:
+        moved = np.array([s.previous is not None for s in scene.solids] + [False])  # the last one is "nothing"
+        result["motion"] = moved[solid_HW].astype(np.int64)
+    return result
+
+
+def _cast(
+    renderer: _Renderer, height: int, width: int, previous: Camera | None, tile: int
+) -> tuple[dict[str, Array], NDArray[np.intp]]:
+    """Everything that is a number for each ray, (rows, H * W), and the solid that each pixel shows, (H, W)."""
+    count, scene = height * width, renderer.scene
+    flat = {key: np.zeros((3, count)) for key in ("image", "normals", "albedo")} | {"depth": np.zeros((1, count))}
+    solid = np.full(count, -1)
+    if previous is not None:
+        flat["flow"] = np.zeros((3, count))
+        earlier = _Viewpoint(scene.solids, [_was(s) for s in scene.solids], previous.pose)
+    for start in range(0, count, tile):
+        pixels = np.arange(start, min(start + tile, count))
+        found = renderer.hits(_rays(pixels % width + 0.5, pixels // width + 0.5, renderer.camera, height, width))
         solid[pixels] = found.solid_N
         flat["image"][:, pixels] = renderer.shade(found)
         for key, value in (("depth", found.depth_N), ("normals", found.normal_3N), ("albedo", found.albedo_3N)):
             flat[key][:, pixels] = value
-        if earlier is not None:
-            flow[:, pixels] = _flow(scene, earlier, previous, found, pixels, height, width)
-    result = {key: value.reshape(-1, height, width).astype(np.float32) for key, value in flat.items()}
-    result |= _labels(scene, solid.reshape(height, width), result["depth"][0])
-    if smooth:
-        _smooth(renderer, result["image"], solid.reshape(height, width), tile)
-    if earlier is not None:
-        moved = np.array([s.previous is not None for s in scene.solids] + [False])  # the last one is "nothing"
-        result["flow"] = flow.reshape(3, height, width).astype(np.float32)
-        result["motion"] = moved[solid].astype(np.int64).reshape(height, width)
-    return result
+        if previous is not None:
+            flat["flow"][:, pixels] = _flow(scene, earlier, previous, found, pixels, height, width)
+    return flat, solid.reshape(height, width)
 
 
 def _was(solid: Solid) -> Pose:
@@ -600,6 +606,7 @@ def _labels(scene: Scene, solid_HW: NDArray[np.intp], depth_HW: np.ndarray) -> d
     """Semantic, instance, edges and saliency from the solid that every pixel shows."""
     label, instance = (np.array([getattr(s, key) for s in scene.solids] + [-1]) for key in ("label", "instance"))
     instance_HW = instance[solid_HW]
+    depth_HW = np.where(solid_HW < 0, 1e9, depth_HW)  # nothing is farther than anything
     edges_HW = np.zeros(solid_HW.shape, dtype=np.float32)
     for a, b in (
         ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import KitError
-from . import losses  # noqa: F401  (registers its methods)
+from . import losses as _losses  # noqa: F401  (registers its methods)
 from .base import WEIGHTINGS, NamedTask, Step, TaskLike, Weighting
 
 __all__ = ["WEIGHTINGS", "Combiner", "NamedTask", "Step", "Weighting", "build", "combine", "combiner"]
@@ -33,7 +33,8 @@ def combine(name: str, gradients: Tensor, losses: Tensor | None = None, **option
         **options: of the method; ``tasks=`` gives names and kinds (default: T regression tasks).
 
     Returns:
-        weights (T,), or None where a method has none, and the direction (P,); for loss-level methods direction = weights @ gradients.
+        weights (T,), or None where a method has none, and the direction (P,); for loss-level methods direction =
+        weights @ gradients.
 
     Raises:
         KitError: for an unknown name or option, or gradients that are not a finite (T, P) floating-point matrix.
@@ -49,8 +50,8 @@ def combine(name: str, gradients: Tensor, losses: Tensor | None = None, **option
 class Combiner:
     """A method with its state, called with gradients instead of a model.
 
-    Own parameters (the log variances of ``uncertainty``) take one Adam step of ``learning_rate`` after each call that is given losses.
-    ``epoch_end`` passes mean losses on (DWA).
+    Own parameters (the log variances of ``uncertainty``) take one Adam step of ``learning_rate`` after each call that
+    is given losses. ``epoch_end`` passes mean losses on (DWA).
     """
 
     def __init__(self, method: Weighting, learning_rate: float):

@@ -1,7 +1,7 @@
 """What a weighting promises: turn T task losses into one update of the model.
 
-Scale convention of the kit: weights multiply *summed* losses, so equal weighting is all ones. Each method's docstring gives the factor to
-its paper's and to LibMTL's convention.
+Scale convention of the kit: weights multiply *summed* losses, so equal weighting is all ones. Each method's docstring
+gives the factor to its paper's and to LibMTL's convention.
 
 Shapes: T tasks, P numbers in a gradient.
 """
@@ -52,7 +52,8 @@ class Step:
 
 
 class Weighting(nn.Module):
-    """Base of every method. Its parameters train in their own optimiser group without weight decay; its buffers are saved and resumed.
+    """Base of every method. Its parameters train in their own optimiser group without weight decay; its buffers are
+    saved and resumed.
 
     Attributes:
         level: ``"loss"``, ``"layer"``, ``"gramian"`` or ``"gradient"``: what the method looks at.

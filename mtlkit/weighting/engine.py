@@ -1,4 +1,6 @@
-"""From losses to ``.grad``: the one place where backward passes are run and gradients of several processes are averaged."""
+"""From losses to ``.grad``: the one place where backward passes are run and gradients of several processes are
+averaged.
+"""
 
 from __future__ import annotations
 

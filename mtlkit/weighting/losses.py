@@ -1,4 +1,5 @@
-"""Loss-level weightings: the update is the gradient of one weighted sum of the task losses (one backward pass, heads scaled too).
+"""Loss-level weightings: the update is the gradient of one weighted sum of the task losses (one backward pass, heads
+scaled too).
 
 Shapes: T tasks, P numbers in a gradient.
 """
@@ -52,8 +53,9 @@ class LossLevel(Weighting):
 class Equal(LossLevel):
     """Equal weighting (linear scalarisation): L = sum_t c_t l_t.
 
-    ``reduction="sum"`` (default; LibMTL's code, nash-mtl, MTAN) has c = 1; ``"mean"`` has c = 1/T (LibMTL's docstring). ``constants`` names
-    fixed weights, task by task: ``{"depth": 2.0}``; tasks not named keep 1. Factor to LibMTL: 1 for the sum, T for the mean.
+    ``reduction="sum"`` (default; LibMTL's code, nash-mtl, MTAN) has c = 1; ``"mean"`` has c = 1/T (LibMTL's docstring).
+    ``constants`` names fixed weights, task by task: ``{"depth": 2.0}``; tasks not named keep 1. Factor to LibMTL: 1 for
+    the sum, T for the mean.
     Cost: one forward, one backward.
     """
 
@@ -82,14 +84,15 @@ class Uncertainty(LossLevel):
     """Uncertainty weighting: one learned log variance s_t = log sigma_t^2 per task.
 
     ``form="kendall"`` (default): Kendall et al., CVPR 2018 (arXiv 1705.07115), by the kind of the task,
-    L = sum_regression 1/2 e^{-s} l + sum_classification e^{-s} l + 1/2 sum s: a likelihood with a scaled softmax has no factor 1/2.
-    ``form="mtan"``: the released MTAN code, L = sum_t 1/2 e^{-s_t} l_t + 1/2 s_t for every task; at s = -0.5 and losses (1.2, 0.5, 0.3) that is
-    0.898721. The objective may be negative: normal, a log density can be.
+    L = sum_regression 1/2 e^{-s} l + sum_classification e^{-s} l + 1/2 sum s: a likelihood with a scaled softmax has no
+    factor 1/2. ``form="mtan"``: the released MTAN code, L = sum_t 1/2 e^{-s_t} l_t + 1/2 s_t for every task; at s =
+    -0.5 and losses (1.2, 0.5, 0.3) that is 0.898721. The objective may be negative: normal, a log density can be.
 
-    The weight that is logged is the effective factor of the loss, 1/2 e^{-s} or e^{-s} (nash-mtl reports e^{-s}, twice the effective one).
-    ``initial=-0.5`` is MTAN's and LibMTL's start (nash-mtl and TorchJD: 0). The s train in a group of their own without weight decay, by the
-    model's learning rate unless the recipe gives the group ``weighting`` another multiplier. Factor to LibMTL: 1 in the ``mtan`` form.
-    The optimum of s_t is log l_t (regression), so that a converged s weighs every task by the inverse of its loss.
+    The weight that is logged is the effective factor of the loss, 1/2 e^{-s} or e^{-s} (nash-mtl reports e^{-s}, twice
+    the effective one). ``initial=-0.5`` is MTAN's and LibMTL's start (nash-mtl and TorchJD: 0). The s train in a group
+    of their own without weight decay, by the model's learning rate unless the recipe gives the group ``weighting``
+    another multiplier. Factor to LibMTL: 1 in the ``mtan`` form. The optimum of s_t is log l_t (regression), so that a
+    converged s weighs every task by the inverse of its loss.
     Cost: one forward, one backward.
     """
 
@@ -114,10 +117,11 @@ class Uncertainty(LossLevel):
 class DynamicWeightAverage(LossLevel):
     """Dynamic weight average (Liu, Johns, Davison, CVPR 2019, arXiv 1803.10704, equation 7 of the published text).
 
-    w_t = T softmax_t(r_t / tau), r_t = L_t(e-1) / L_t(e-2), with L_t(e) the mean *unweighted* training loss of epoch e (the author's answer
-    to a reader's question); all ones in the first two epochs. ``temperature`` tau = 2 (the author: 0.5 to 5 works, larger is flatter).
-    Losses (1.2, 0.5, 0.3) after (1.5, 0.52, 0.31) give 0.945892, 1.025461, 1.028647. Factor to LibMTL: 1. A task that no batch of an epoch
-    has keeps the losses it had. Cost: one forward, one backward.
+    w_t = T softmax_t(r_t / tau), r_t = L_t(e-1) / L_t(e-2), with L_t(e) the mean *unweighted* training loss of epoch e
+    (the author's answer to a reader's question); all ones in the first two epochs. ``temperature`` tau = 2 (the author:
+    0.5 to 5 works, larger is flatter). Losses (1.2, 0.5, 0.3) after (1.5, 0.52, 0.31) give 0.945892, 1.025461,
+    1.028647. Factor to LibMTL: 1. A task that no batch of an epoch has keeps the losses it had. Cost: one forward, one
+    backward.
     """
 
     paper = "Liu, Johns, Davison, CVPR 2019, arXiv 1803.10704"

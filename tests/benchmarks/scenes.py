@@ -1,4 +1,4 @@
-"""How fast rooms are rendered: images a second with two one-thread workers, and the cost of a pixel in small and large images.
+"""How fast rooms are rendered: images a second with two one-thread workers, and the cost of a pixel by image size.
 
 python tests/benchmarks/scenes.py
 """
