@@ -19,7 +19,6 @@ from typing import Any
 from tqdm import tqdm
 
 from . import files
-from .notebook import kernels_by_socket_file
 from .recipes import Recipe
 from .runs import Run
 
@@ -62,7 +61,6 @@ def execute(folder: str, threads: str, device: str) -> str:
     """
     import papermill
 
-    kernels_by_socket_file()
     run = Run(folder)
     os.environ.pop("OMP_NUM_THREADS", None)  # Dask sets it to 1 in its workers
     if threads:
@@ -75,6 +73,7 @@ def execute(folder: str, threads: str, device: str) -> str:
                 str(run.folder / "output.ipynb"),
                 parameters={"recipe": str(run.folder / "recipe.toml"), "run_folder": str(run.folder), "device": device},
                 kernel_name="python3",
+                kernel_manager_class="mtlkit.kernels.AsyncPrivateKernelManager",
                 progress_bar=False,
                 cwd=str(run.folder),
             )

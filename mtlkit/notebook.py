@@ -72,17 +72,6 @@ def record(output: str, name: str, content: dict[str, Any]) -> Path:
     return folder / "result.json"
 
 
-def kernels_by_socket_file() -> None:
-    """Let the kernels that this process starts talk by files instead of ports.
-
-    Of two kernels started at the same moment by two processes one may find its port taken, and dies.
-    """
-    from jupyter_client.connect import ConnectionFileMixin
-
-    if os.name == "posix":
-        ConnectionFileMixin.transport.default_value = "ipc"
-
-
 def end_with_parent() -> None:
     """End this kernel when the process that started it for a batch (``$MTLKIT_PARENT``) is gone, however it went."""
     global _parent_watched
@@ -135,11 +124,14 @@ def refresh(path: Path) -> float:
     import nbclient
     import nbformat
 
-    kernels_by_socket_file()
     notebook = nbformat.read(path, as_version=4)
     started = time.monotonic()
     client = nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        kernel_manager_class="mtlkit.kernels.AsyncPrivateKernelManager",
+        resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()
     seconds = time.monotonic() - started

@@ -255,7 +255,7 @@ def figures(rows: Sequence[Entry], protocol: str = "pooled") -> dict[str, Figure
     if delta:
         spread = {e.name: float(np.std(list(e.delta.values()), ddof=1)) for e in rows if len(e.delta) > 1}
         made["Δ_MTL against the single-task baselines"] = plots.delta_bars(delta, spread)
-    made["Learning curves"] = plots.learning_curves(_one_seed(rows), protocol)
+    made["Learning curves"] = plots.learning_curves(first_seed(rows), protocol)
     weighted = {
         entry.name: entry.runs[0] for entry in rows if len(entry.runs[:1]) and len(entry.runs[0].recipe.tasks) > 1
     }
@@ -265,7 +265,7 @@ def figures(rows: Sequence[Entry], protocol: str = "pooled") -> dict[str, Figure
     return made
 
 
-def _one_seed(rows: Sequence[Entry]) -> dict[str, Run]:
+def first_seed(rows: Sequence[Entry]) -> dict[str, Run]:
     """The runs of the smallest seed, by name; single-task runs are named by their task."""
     chosen = {}
     for entry in rows:

@@ -1,12 +1,13 @@
-"""nbval in two processes: their kernels must not meet on a port."""
+"""nbval in two processes: their kernels must not meet on a port, and a figure may take long on a busy machine."""
 
-from mtlkit.notebook import kernels_by_socket_file
+import nbval.kernel
 
-kernels_by_socket_file()
+from mtlkit.kernels import PrivateKernelManager
+
+nbval.kernel.KernelManager = PrivateKernelManager
 
 
 def pytest_collection_modifyitems(items):
-    """A figure may take longer than nbval's five seconds to arrive on a busy machine."""
     for item in items:
         if hasattr(item, "output_timeout"):
-            item.output_timeout = 60
+            item.output_timeout = 60  # seconds; nbval's own five are too few when two kernels share two cores

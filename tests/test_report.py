@@ -1,0 +1,106 @@
+"""Tables from run folders: which runs make one row, which baseline Δ_MTL is measured from, what is flagged."""
+
+import math
+
+import pytest
+
+from mtlkit import files, recipes, report
+from mtlkit.errors import KitError
+from mtlkit.runs import Run
+
+KEYS = {
+    "semantic": ["miou", "pixel_accuracy"],
+    "depth": ["abs_err", "rel_err"],
+    "normals": ["mean", "median", "within_11.25", "within_22.5", "within_30"],
+}
+EVERYTHING = ["semantic", "depth", "normals"]
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write a finished run without training it: every metric has one value."""
+
+    def write(value, protocol="pooled", selected=None, **overrides):
+        table = {key.replace("__", "."): v for key, v in overrides.items()}
+        recipe = recipes.load("rooms-tiny", table)
+        run = Run.create(recipe, "data", root=tmp_path)
+        scores = {f"{task}/{metric}": value for task in recipe.tasks for metric in KEYS[task]}
+        result = {
+            "metrics": {protocol: scores},
+            "floor": {protocol: {key: 0.1 for key in scores}},
+            "split": "test",
+            "selected": selected,
+            "parameters": 100 * len(recipe.tasks),
+            "macs": 1000,
+            "seconds": 10.0,
+        }
+        files.write_json(run.folder / "result.json", result)
+        run.say("finished")
+        return run
+
+    return write
+
+
+def singles(make, value, **more):
+    return [make(value, architecture__name="single", weighting__name="equal", tasks=[t], **more) for t in EVERYTHING]
+
+
+def test_single_task_runs_join_into_one_baseline(make):
+    rows = report.entries([*singles(make, 0.5), make(0.5)])
+    assert [row.name for row in rows] == ["constant (floor)", "single", "split, dwa"]
+    assert len(rows[1].seeds[0]) == 9 and rows[1].parameters == 300 and rows[1].seconds == 30.0
+    assert rows[2].delta == {0: pytest.approx(0.0)}
+
+
+def test_delta_is_positive_where_the_run_is_better(make):
+    rows = report.entries([*singles(make, 0.5), make(0.55)])
+    better = 5 - 4  # five metrics where higher is better, four where lower is
+    assert rows[2].delta[0] == pytest.approx(10 * better / 9)
+    by_task = report.entries([*singles(make, 0.5), make(0.55)], by="task")[2].delta[0]
+    assert by_task == pytest.approx(10 * (1 - 1 + (3 - 2) / 5) / 3)
+
+
+def test_seeds_make_a_mean_and_a_spread_and_keep_their_own_baseline(make):
+    runs = [r for seed, base in ((0, 0.5), (1, 0.4)) for r in (*singles(make, base, seed=seed), make(0.5, seed=seed))]
+    row = report.entries(runs)[2]
+    assert sorted(row.seeds) == [0, 1]
+    assert row.delta == {0: pytest.approx(0.0), 1: pytest.approx(25 / 9)}
+    assert "±" in report.table(report.entries(runs)).loc["split, dwa", "Δ_MTL %"]
+
+
+@pytest.mark.parametrize("other", [{"epochs": 9}, {"seed": 5}, {"dataset__height": 64}, {"architecture__width": 0.25}])
+def test_a_baseline_of_another_kind_is_no_baseline(make, other):
+    rows = report.entries([*singles(make, 0.5, **other), make(0.5)])
+    assert rows[-1].delta == {}
+
+
+def test_an_incomplete_baseline_gives_no_delta(make):
+    rows = report.entries([singles(make, 0.5)[0], make(0.5)])
+    assert rows[-1].delta == {}
+
+
+def test_runs_that_differ_otherwise_are_named_by_the_difference(make):
+    rows = report.entries([make(0.5), make(0.5, optimiser__lr=0.01)])
+    assert {row.name for row in rows[1:]} == {"split, dwa, lr=0.001", "split, dwa, lr=0.01"}
+
+
+def test_a_checkpoint_chosen_on_the_test_split_is_flagged(make):
+    table = report.table(report.entries([make(0.5, selected={"metric": "depth/abs_err", "value": 0.5})]))
+    assert "split, dwa †" in table.index
+
+
+def test_a_value_that_is_not_a_number_is_shown_as_such(make):
+    run = make(0.5, protocol="mtan")
+    result = run.result
+    result["metrics"]["mtan"]["semantic/miou"] = math.nan
+    files.write_json(run.folder / "result.json", result)
+    rows = report.entries([run], "mtan")
+    assert math.isnan(rows[1].seeds[0]["semantic/miou"])
+    assert "nan" in report.table(rows).loc["split, dwa"].iloc[0]
+
+
+def test_nothing_to_report_says_what_to_type(make):
+    with pytest.raises(KitError, match="no finished run to report; type: mtlkit sweep"):
+        report.entries([])
+    with pytest.raises(KitError, match="no run was measured by protocol 'astmt'; these have pooled"):
+        report.entries([make(0.5)], protocol="astmt")
