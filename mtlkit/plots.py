@@ -195,8 +195,11 @@ def predictions(model, dataset, indices: Sequence[int], normalise=lambda image: 
 # --- histories ---
 
 
-def learning_curves(runs: Mapping[str, Run], protocol: str = "pooled") -> Figure:
-    """The first metric of every task over the epochs, one panel a task, one line a run."""
+def learning_curves(runs: Mapping[str, Run | Sequence[Run]], protocol: str = "pooled") -> Figure:
+    """The first metric of every task over the epochs, one panel a task, one line a label.
+
+    Several runs under one label are single-task runs of different tasks.
+    """
     history = _histories(runs)
     found = history[(history.protocol == protocol) & (history.split != "train")]
     names = [task for task in metrics.SPECS if task in set(found.task)]
@@ -257,11 +260,12 @@ def delta_bars(delta: Mapping[str, float], spread: Mapping[str, float] | None = 
     return figure
 
 
-def _histories(runs: Mapping[str, Run]) -> pd.DataFrame:
-    return pd.concat([run.metrics.assign(run=label) for label, run in runs.items()], ignore_index=True)
+def _histories(runs: Mapping[str, Run | Sequence[Run]]) -> pd.DataFrame:
+    labelled = [(label, run) for label, found in runs.items() for run in ([found] if isinstance(found, Run) else found)]
+    return pd.concat([run.metrics.assign(run=label) for label, run in labelled], ignore_index=True)
 
 
-def _run_colours(runs: Mapping[str, Run]) -> dict[str, str]:
+def _run_colours(runs: Mapping[str, Run | Sequence[Run]]) -> dict[str, str]:
     palette = ["#000000", "#4C5C68", "#8C6D46", "#5B3A8E", "#A50026", "#4D9221", "#B9C4CC", "#FDAE61"]
     return {label: palette[i % len(palette)] for i, label in enumerate(runs)}
 

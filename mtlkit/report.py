@@ -256,24 +256,18 @@ def figures(rows: Sequence[Entry], protocol: str = "pooled") -> dict[str, Figure
         spread = {e.name: float(np.std(list(e.delta.values()), ddof=1)) for e in rows if len(e.delta) > 1}
         made["Δ_MTL against the single-task baselines"] = plots.delta_bars(delta, spread)
     made["Learning curves"] = plots.learning_curves(first_seed(rows), protocol)
-    weighted = {
-        entry.name: entry.runs[0] for entry in rows if len(entry.runs[:1]) and len(entry.runs[0].recipe.tasks) > 1
-    }
+    weighted = {entry.name: entry.runs[0] for entry in rows if entry.runs and len(entry.runs[0].recipe.tasks) > 1}
     if weighted:
         made["Task weights"] = plots.weight_trajectories(weighted)
     made["Predictions on the first samples of the held-out split"] = side_by_side(rows)
     return made
 
 
-def first_seed(rows: Sequence[Entry]) -> dict[str, Run]:
-    """The runs of the smallest seed, by name; single-task runs are named by their task."""
-    chosen = {}
-    for entry in rows:
-        for run in entry.runs:
-            if run.recipe.seed == min(entry.seeds):
-                alone = run.recipe.architecture.name == "single" and len(entry.runs) > len(entry.seeds)
-                chosen[f"{entry.name}: {'+'.join(run.recipe.tasks)}" if alone else entry.name] = run
-    return chosen
+def first_seed(rows: Sequence[Entry]) -> dict[str, list[Run]]:
+    """The runs of each row's smallest seed, by the name of the row; a baseline may be several single-task runs."""
+    return {
+        entry.name: [run for run in entry.runs if run.recipe.seed == min(entry.seeds)] for entry in rows if entry.runs
+    }
 
 
 def side_by_side(rows: Sequence[Entry], indices: Sequence[int] = (0, 1)) -> Figure:

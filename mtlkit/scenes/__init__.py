@@ -1,8 +1,10 @@
 """The ray caster and its families of scenes: pure functions from (split, index, seed) to an image and the truth of
 every task.
 
-A family is one file with ``CLASSES``, ``VERSION`` and ``compose(split, index, seed) -> Shot``, named in ``FAMILIES``
-below. Nothing here knows of datasets, files or torch.
+The ray caster is ``shapes`` and ``textures``, then ``world`` (what a scene is made of), ``trace`` and ``render``, each
+built on those before it. A family is one file with ``CLASSES``, ``VERSION`` and ``compose(split, index, seed) ->
+Shot``, named in ``FAMILIES`` below; families share ``drawing`` and ``furniture``. Nothing here knows of datasets, files
+or torch.
 """
 
 from __future__ import annotations
