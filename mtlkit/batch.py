@@ -139,7 +139,7 @@ def _cluster(jobs: int):
     dask.config.set(
         {
             "distributed.scheduler.allowed-failures": 0,  # a run that takes its worker down is a failure, not a retry
-            # Dask's own choice of MALLOC_TRIM_THRESHOLD_ makes a training step 1.4 times slower: memory goes back each time
+            # Dask's MALLOC_TRIM_THRESHOLD_ makes a training step 1.4 times slower: memory goes back each time
             "distributed.nanny.pre-spawn-environ": {},
             "distributed.logging.distributed": "critical",
             "distributed.admin.tick.limit": "1h",

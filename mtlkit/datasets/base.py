@@ -1,10 +1,11 @@
 """What every dataset promises: the sample contract, a name for every index, a fingerprint.
 
-A sample is a ``dict[str, Tensor]``: ``image`` float32 (3, H, W) RGB in [0, 1], one entry per task, ``index`` int64 (). Targets:
-``semantic`` int64 (H, W), -1 ignored; ``depth`` float32 (1, H, W) metres, 0 invalid; ``normals`` float32 (3, H, W) unit vectors in the
-camera frame x right, y down, z forward, all-zero invalid; ``edges``, ``saliency`` float32 (1, H, W) in {0, 1}, -1 ignored; ``albedo``
-float32 (3, H, W) in [0, 1]; ``flow`` float32 (3, H, W): u, v in pixels from the current to the previous frame, confidence in [0, 1];
-``motion`` int64 (H, W), -1 ignored. A dataset converts its files' conventions at the door.
+A sample is a ``dict[str, Tensor]``: ``image`` float32 (3, H, W) RGB in [0, 1], one entry per task, ``index`` int64 ().
+Targets: ``semantic`` int64 (H, W), -1 ignored; ``depth`` float32 (1, H, W) metres, 0 invalid; ``normals`` float32 (3,
+H, W) unit vectors in the camera frame x right, y down, z forward, all-zero invalid; ``edges``, ``saliency`` float32 (1,
+H, W) in {0, 1}, -1 ignored; ``albedo`` float32 (3, H, W) in [0, 1]; ``flow`` float32 (3, H, W): u, v in pixels from the
+current to the previous frame, confidence in [0, 1]; ``motion`` int64 (H, W), -1 ignored. A dataset converts its files'
+conventions at the door.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class MultiTaskDataset(Dataset, abc.ABC):
     @classmethod
     @abc.abstractmethod
     def check(cls, root: str | os.PathLike | None = None) -> list[str]:
-        """Every problem of the files on disk, one line each, with the file's name. Raises KitError where there are no files."""
+        """Every problem of the files on disk, one line each, with the file's name. Raises KitError where there are no
+        files.
+        """
 
 
 DATASETS: Registry[type[MultiTaskDataset]] = Registry("dataset")

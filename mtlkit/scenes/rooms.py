@@ -260,17 +260,27 @@ def _score(shot: Shot) -> float:
     return score - 3.0 * (depth.min() < 0.8) - 2.0 * ((instance == shot.scene.salient).sum() < 3)
 
 
-def _past(shot: Shot, draw: Draw) -> Shot:
-    """The same view with a past: the camera has walked a little, one to three things in view have slid and turned."""
-    solids = shot.scene.solids
-    moved = {}
-    for thing in _loose(shot, draw):
-        moved[thing] = _slide(draw, [s.pose.position for s in solids if s.instance == thing])
-    solids = tuple(
-        dataclasses.replace(s, previous=moved[s.instance] @ s.pose) if s.instance in moved else s for s in solids
-    )
-    step = Pose.at(*(draw.span(-0.05, 0.05) for _ in range(3)), *(draw.span(-0.02, 0.02) for _ in range(3)))
-    return dataclasses.replace(shot, scene=dataclasses.replace(shot.scene, solids=solids), previous=shot.pose @ step)
+def _past(shot: Shot, draw: Draw, tries: int = 8) -> Shot:
+    """The same view with a past: the camera has walked a little, one to three things in view have slid and turned.
+
+    A past in which a thing stood in the camera's way is drawn again: nothing of the present could be found in it.
+    """
+    loose = _loose(shot, draw)
+    nearest = shot.glance()[2].min()
+    for _ in range(tries):
+        moved = {}
+        for thing in loose:
+            moved[thing] = _slide(draw, [s.pose.position for s in shot.scene.solids if s.instance == thing])
+        solids = tuple(
+            dataclasses.replace(s, previous=moved[s.instance] @ s.pose) if s.instance in moved else s
+            for s in shot.scene.solids
+        )
+        step = Pose.at(*(draw.span(-0.05, 0.05) for _ in range(3)), *(draw.span(-0.02, 0.02) for _ in range(3)))
+        scene = dataclasses.replace(shot.scene, solids=solids)
+        past = dataclasses.replace(shot, scene=scene, previous=shot.pose @ step)
+        if dataclasses.replace(past, scene=scene.before(), pose=past.previous).glance()[2].min() > 0.5 * nearest:
+            break
+    return past
 
 
 def _loose(shot: Shot, draw: Draw) -> list[int]:
