@@ -150,9 +150,14 @@ def normalised(notebook):
         cell["id"] = f"cell-{number:03d}"
         if cell.cell_type != "code":
             continue
-        cell.outputs = [
-            output for output in cell.outputs if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
-        ]
+        kept = [o for o in cell.outputs if o.get("name") != "stderr" and WIDGET not in o.get("data", {})]
+        cell.outputs = []
+        for output in kept:  # a stream may arrive in pieces
+            last = cell.outputs[-1] if cell.outputs else {}
+            if output.output_type == "stream" and last.get("output_type") == "stream":
+                last["text"] += output.text
+            else:
+                cell.outputs.append(output)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return notebook
 

@@ -157,13 +157,15 @@ def picture_grid(
     return figure
 
 
-def samples(dataset, indices: Iterable[int], fields: Sequence[str] | None = None, title: str = "") -> Figure:
-    """Samples of a dataset, one a row, every field a column."""
+def samples(
+    dataset, indices: Iterable[int], fields: Sequence[str] | None = None, title: str = "", cell: float = 1.7
+) -> Figure:
+    """Samples of a dataset, one a row, every field a column; ``cell`` is the height of a picture in inches."""
     chosen = [dataset[i] for i in indices]
     fields = list(fields or [name for name in chosen[0] if name != "index"])
     rows = [[picture(field, sample[field]) for field in fields] for sample in chosen]
     names = [dataset.info(i).name for i in indices]
-    return picture_grid(rows, fields, [name.split("/", 1)[-1] for name in names], title)
+    return picture_grid(rows, fields, [name.split("/", 1)[-1] for name in names], title, cell)
 
 
 def legend(class_names: Sequence[str]) -> Figure:

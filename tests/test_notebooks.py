@@ -1,4 +1,6 @@
-"""The contract of a notebook, checked on the stored JSON: shape, hygiene, links, a parameters cell that papermill understands."""
+"""The contract of a notebook, checked on the stored JSON: shape, hygiene, links, a parameters cell that papermill
+understands.
+"""
 
 import ast
 import base64

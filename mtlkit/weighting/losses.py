@@ -91,8 +91,8 @@ class Uncertainty(LossLevel):
     The weight that is logged is the effective factor of the loss, 1/2 e^{-s} or e^{-s} (nash-mtl reports e^{-s}, twice
     the effective one). ``initial=-0.5`` is MTAN's and LibMTL's start (nash-mtl and TorchJD: 0). The s train in a group
     of their own without weight decay, by the model's learning rate unless the recipe gives the group ``weighting``
-    another multiplier. Factor to LibMTL: 1 in the ``mtan`` form. The optimum of s_t is log l_t (regression), so that a
-    converged s weighs every task by the inverse of its loss.
+    another multiplier. Factor to LibMTL: 1 in the ``mtan`` form. The optimum of s_t is log l_t, and log 2 l_t
+    for classification in the ``kendall`` form: a converged weight is 1/(2 l_t) for every task.
     Cost: one forward, one backward.
     """
 
