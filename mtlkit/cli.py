@@ -238,16 +238,19 @@ def report(
     protocol: Annotated[str, typer.Option(help="pooled or mtan.")] = "pooled",
     by: Annotated[str, typer.Option(help="Δ_MTL averages over: metric or task.")] = "metric",
     as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option(help="Also write the values with their provenance here.")] = None,
 ) -> None:
     """Print the comparison table and write report.html beside the runs."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from . import batch, plots
+    from . import batch, files, plots
     from . import report as reports
     from .runs import find
 
     rows = reports.entries(find(paths), protocol, by)
+    if csv:
+        files.write_text(csv.resolve(), reports.tidy(rows, protocol).to_csv(index=False))
     if as_json:
         print(json.dumps(reports.records(rows), indent=2))
         return

@@ -116,6 +116,31 @@ def records(rows: Sequence[Entry]) -> list[dict[str, Any]]:
     ]
 
 
+def tidy(rows: Sequence[Entry], protocol: str) -> pd.DataFrame:
+    """The rows as they are kept in ``data/results``: one line a value, with where it comes from."""
+    lines = []
+    for entry in rows:
+        values = {key: _statistics(entry.values(key)) for key in _keys([entry])}
+        if entry.delta:
+            values["delta_mtl"] = _statistics(list(entry.delta.values()))
+        origin = entry.runs[0].result if entry.runs else {"device": "", "versions": {}}
+        for metric, found in values.items():
+            lines.append(
+                {
+                    "name": entry.name,
+                    "protocol": protocol,
+                    "metric": metric,
+                    "mean": found["mean"],
+                    "std": found["std"],
+                    "seeds": " ".join(map(str, sorted(entry.seeds))),
+                    "runs": " ".join(run.folder.name for run in entry.runs),
+                    "device": origin["device"],
+                    "versions": ", ".join(f"{name} {version}" for name, version in origin["versions"].items()),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
 # --- the rows ---
 
 
@@ -308,9 +333,17 @@ def _predictions(entry: Entry, dataset, indices: Sequence[int]) -> dict[str, lis
 
 
 def write_html(rows: Sequence[Entry], path: Path, protocol: str = "pooled", title: str = "") -> Path:
-    """One self-contained page: the table, the figures, the recipes, links to the executed notebooks. Returns its
-    path.
+    """Write one self-contained page: the table, the figures, the recipes, links to the executed notebooks.
+
+    The figures are written as PNG too, into ``figures/`` beside it. Returns the path of the page.
     """
+    pictures = {name: _png(figure) for name, figure in figures(rows, protocol).items()}
+    (path.parent / "figures").mkdir(parents=True, exist_ok=True)
+    for name, png in pictures.items():
+        with files.replacing(
+            path.parent / "figures" / f"{name.split()[0].lower().replace('δ', 'delta')}.png"
+        ) as temporary:
+            temporary.write_bytes(png)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mtlkit"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -330,8 +363,8 @@ def write_html(rows: Sequence[Entry], path: Path, protocol: str = "pooled", titl
     page = environment.get_template("report.html").render(
         title=title or "mtlkit report",
         protocol=protocol,
-        table=table(rows).to_html(border=0, escape=True),
-        figures={name: _png(figure) for name, figure in figures(rows, protocol).items()},
+        table=table(rows).T.to_html(border=0, escape=True),
+        figures={name: base64.b64encode(png).decode() for name, png in pictures.items()},
         runs=runs,
         chosen_on_test=any(entry.chosen_on_test for entry in rows),
         floor=FLOOR,
@@ -340,13 +373,13 @@ def write_html(rows: Sequence[Entry], path: Path, protocol: str = "pooled", titl
     return path
 
 
-def _png(figure: Figure) -> str:
+def _png(figure: Figure) -> bytes:
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
     plt.close(figure)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 def _link(target: Path, start: Path) -> str:

@@ -175,6 +175,17 @@ def test_the_report_has_seeds_delta_floor_and_json(swept):
     )
 
 
+def test_runs_are_listed_and_removed_after_a_question(tmp_path):
+    run = Run.create(recipes.load("rooms-tiny"), "data", root=tmp_path)
+    listed = mtlkit(tmp_path, "runs", "list")
+    assert listed.returncode == 0 and "new" in listed.stdout and run.folder.name in listed.stdout
+    assert mtlkit(tmp_path, "runs", "rm", run.folder, input="n\n").returncode == 0 and run.folder.exists()
+    with run.writing():
+        busy = mtlkit(tmp_path, "runs", "rm", run.folder, "--yes")
+    assert busy.returncode == 2 and "is being written" in busy.stderr and run.folder.exists()
+    assert mtlkit(tmp_path, "runs", "rm", run.folder, "--yes").returncode == 0 and not run.folder.exists()
+
+
 # --- bad input ---
 
 

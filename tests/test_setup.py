@@ -2,6 +2,7 @@
 true.
 """
 
+import csv
 import re
 import subprocess
 import sys
@@ -55,3 +56,39 @@ def test_every_public_name_of_the_package_exists():
 
     for name in mtlkit.__all__:
         assert getattr(mtlkit, name) is not None
+
+
+def test_the_readme_lists_every_notebook():
+    linked = set(re.findall(r"\(notebooks/(\d\d_\w+\.ipynb)\)", (ROOT / "README.md").read_text()))
+    assert linked == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+def test_the_table_of_the_readme_is_the_stored_result():
+    text = (ROOT / "README.md").read_text()
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    header = next(line for line in lines if "constant (floor)" in line)
+    shown = {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines if len(line) == len(header)}
+    with open(ROOT / "data" / "results" / "rooms-reproduce.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    percent = {"mIoU % ↑": "semantic/miou", "within 30° % ↑": "normals/within_30"}
+    plain = {"abs. err. m ↓": "depth/abs_err", "mean angle ° ↓": "normals/mean", "Δ_MTL %": "delta_mtl"}
+    for heading, metric in (percent | plain).items():
+        for row in (row for row in rows if row["metric"] == metric):
+            value = float(row["mean"]) * (100 if heading in percent else 1)
+            assert abs(float(shown[heading][row["name"]]) - value) < 0.006, (heading, row["name"])
+
+
+def test_the_weighting_of_the_readme_works():
+    import torch
+
+    from mtlkit import weighting
+
+    block = re.search(r"```python\n(from mtlkit.weighting.base.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    try:
+        exec(block, {})
+        weights, _ = weighting.combine("inverse", torch.eye(2), torch.tensor([0.5, 2.0]))
+        assert weights.tolist() == [2.0, 0.5]
+    finally:
+        weighting.WEIGHTINGS.pop("inverse", None)
