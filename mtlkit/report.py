@@ -295,8 +295,8 @@ def first_seed(rows: Sequence[Entry]) -> dict[str, list[Run]]:
     }
 
 
-def side_by_side(rows: Sequence[Entry], indices: Sequence[int] = (0, 1)) -> Figure:
-    """What every row predicts for the same samples: one block of columns a task, target first."""
+def side_by_side(rows: Sequence[Entry], indices: Sequence[int] = (0, 1), cell: float = 1.2) -> Figure:
+    """What every row predicts for the same samples: a row a task, a column a model; ``cell`` is in inches."""
     runs = [entry for entry in rows if entry.runs]
     recipe = runs[0].runs[0].recipe
     dataset = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options)
@@ -312,7 +312,9 @@ def side_by_side(rows: Sequence[Entry], indices: Sequence[int] = (0, 1)) -> Figu
             line += [plots.picture(task, p[task][place], limits) if task in p else blank for p in predicted]
             pictures.append(line)
             names.append(task)
-    return plots.picture_grid(pictures, ["image", "target", *(entry.name for entry in runs)], names, cell=1.2)
+    return plots.picture_grid(
+        pictures, ["image", "target", *(entry.name.replace(", ", "\n") for entry in runs)], names, cell=cell
+    )
 
 
 def _predictions(entry: Entry, dataset, indices: Sequence[int]) -> dict[str, list]:
