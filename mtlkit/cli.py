@@ -5,6 +5,7 @@ Bad input ends with one line and status 2, a run that failed with status 1; Ctrl
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 from pathlib import Path
@@ -22,7 +23,18 @@ app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
 
 Overrides = Annotated[list[str], typer.Option("-p", "--param", help="Override a recipe key: -p optimiser.lr=0.001")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+class Accelerator(enum.StrEnum):
+    """Fabric's accelerators that the kit runs on."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+Device = Annotated[Accelerator, typer.Option(help="Where to compute; no part of a run's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
@@ -150,13 +162,13 @@ def data_show(
 
 
 @app.command()
-def run(recipe: str, params: Overrides = [], device: Device = "auto") -> None:  # noqa: B006
+def run(recipe: str, params: Overrides = [], device: Device = Accelerator.auto) -> None:  # noqa: B006
     """Train one recipe: notebooks/40_train.ipynb, executed by papermill into its run folder. Goes on where it was
     stopped.
     """
     from . import recipes
 
-    _execute([recipes.load(recipe, recipes.parse_overrides(params))], 1, device)
+    _execute([recipes.load(recipe, recipes.parse_overrides(params))], 1, device.value)
 
 
 @app.command()
@@ -166,13 +178,13 @@ def sweep(
     jobs: Annotated[
         int, typer.Option("-j", "--jobs", min=1, help="Runs at once; from two on each uses one thread.")
     ] = 1,
-    device: Device = "auto",
+    device: Device = Accelerator.auto,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan alone.")] = False,
 ) -> None:
     """Train every run of a sweep; finished ones are skipped, a failure does not stop the others."""
     from . import recipes
 
-    _execute(recipes.expand(recipe, recipes.parse_overrides(params)), jobs, device, dry_run)
+    _execute(recipes.expand(recipe, recipes.parse_overrides(params)), jobs, device.value, dry_run)
 
 
 def _execute(recipes: list, jobs: int, device: str, dry_run: bool = False) -> None:

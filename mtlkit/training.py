@@ -344,7 +344,11 @@ class _Session:
         if not path.is_file():
             run.cut({})
             return
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # it is written by rename, so a kill cannot have cut it; a full or failing disk can
+            advice = f"delete it to start the run again, or the whole run: mtlkit runs rm {run.folder}"
+            raise KitError(f"{path} cannot be read ({type(error).__name__}); {advice}") from error
         for name in ("epoch", "step", "sums", "history", "log_sizes", "seconds", "best"):
             setattr(self, name, state[name])
         self.model.load_state_dict(state["model"])
@@ -378,7 +382,7 @@ class _StepLog:
         if not self.pending:
             return
         numbers = [
-            value.double()
+            value.float()
             for _, step in self.pending
             for value in [*step.losses.values(), *(step.weights or {}).values()]
         ]

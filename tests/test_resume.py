@@ -172,3 +172,11 @@ def test_a_log_shorter_than_its_checkpoint_is_noticed(tmp_path):
     recipe = recipes.load("rooms-tiny", OVERRIDES)
     with pytest.raises(training.KitError, match="weights.csv is shorter than its checkpoint says"):
         training.fit(recipe, Run(tmp_path / "run"), device="cpu", progress=False)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    assert train(tmp_path / "run", kill=("batch", 12)) == -signal.SIGKILL
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(training.KitError, match="checkpoint.pt cannot be read"):
+        training.fit(recipes.load("rooms-tiny", OVERRIDES), Run(tmp_path / "run"), device="cpu", progress=False)

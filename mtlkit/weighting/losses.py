@@ -7,6 +7,7 @@ Shapes: T tasks, P numbers in a gradient.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -131,18 +132,23 @@ class DynamicWeightAverage(LossLevel):
         if not temperature > 0:
             raise KitError(f"the temperature of dwa is above 0, found {temperature}; the paper uses 2.0")
         self.temperature = temperature
-        # mean losses of the last two epochs, oldest first; NaN until an epoch has been seen
-        self.register_buffer("history", torch.full((2, len(self.names)), float("nan"), dtype=torch.float64))
-        self.register_buffer("weights", torch.ones(len(self.names), dtype=torch.float64))
+        # Python floats: double precision also on accelerators that have none
+        self.history: list[dict[str, float]] = []  # mean losses of the last two epochs, oldest first
+        self.weights = [1.0] * len(self.names)
 
     def weigh(self, losses_T: Tensor, rows: list[int]) -> Tensor:
-        return self.weights[rows].to(losses_T)
+        return losses_T.new_tensor([self.weights[row] for row in rows])
 
     def epoch_end(self, train_losses: Mapping[str, float]) -> None:
-        latest = self.history[1].clone()
-        for name, loss in train_losses.items():
-            latest[self.names.index(name)] = loss
-        self.history = torch.stack([self.history[1], latest])
-        if not bool(torch.isnan(self.history).any()):
-            rates = self.history[1] / self.history[0]
-            self.weights = len(self.names) * torch.softmax(rates / self.temperature, dim=0)
+        latest = {**(self.history[-1] if self.history else {}), **train_losses}
+        self.history = [*self.history[-1:], latest]
+        if len(self.history) == 2 and all(name in self.history[0] for name in self.names):
+            older, newer = self.history
+            rates = torch.tensor([newer[name] / older[name] for name in self.names], dtype=torch.float64)
+            self.weights = (len(self.names) * torch.softmax(rates / self.temperature, dim=0)).tolist()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"history": self.history, "weights": self.weights}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.history, self.weights = state["history"], state["weights"]
