@@ -20,8 +20,8 @@ _HOME = {
     "Task": "tasks",
 }
 _MODULES = {
-    "architectures", "batch", "datasets", "layers", "losses", "metrics", "notebook", "plots", "recipes", "report",
-    "runs", "scenes", "tasks", "training", "transforms", "viewers", "weighting",
+    "architectures", "batch", "datasets", "layers", "losses", "metrics", "notebook", "optimisers", "plots", "recipes",
+    "report", "runs", "scenes", "tasks", "training", "transforms", "viewers", "weighting",
 }  # fmt: skip
 
 __all__ = ["KitError", "Task", "__version__", "build", "delta_mtl", "fit", "load_run"]

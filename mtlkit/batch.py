@@ -39,14 +39,14 @@ class Outcome:
 def plan(recipes: Iterable[Recipe]) -> list[Run]:
     """The run folders of some recipes. Builds every dataset, so that embedded data are rendered before anything trains.
 
-    Raises KitError for data that are absent or tasks they do not have.
+    Raises KitError for data that are absent, and for what ``training.check`` finds wrong.
     """
-    from . import tasks, training
+    from . import training
 
     runs = []
     for recipe in recipes:
         train, held_out = training.load_data(recipe)
-        tasks.select(train.tasks, recipe.tasks)
+        training.check(recipe, train)
         runs.append(Run.create(recipe, training.fingerprint(train, held_out)))
     return runs
 

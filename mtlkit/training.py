@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from . import architectures, datasets, files, tasks, weighting
+from . import architectures, datasets, files, optimisers, tasks, weighting
 from .datasets import MultiTaskDataset
-from .errors import KitError
-from .recipes import Recipe, Schedule
+from .errors import KitError, nearest
+from .recipes import Recipe
 from .runs import Run
 from .transforms import AUGMENTATIONS, NORMALISATIONS, generator
 from .version import __version__
@@ -115,6 +115,32 @@ def fingerprint(train: MultiTaskDataset, held_out: MultiTaskDataset) -> str:
     return f"{train.fingerprint}+{held_out.fingerprint}"
 
 
+def _steps(recipe: Recipe, train: MultiTaskDataset) -> int:
+    """Batches in an epoch."""
+    return len(train) // recipe.batch if recipe.drop_last else math.ceil(len(train) / recipe.batch)
+
+
+def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
+    """The tasks of a recipe, once everything that needs its data or its network to judge has been found right.
+
+    Raises:
+        KitError: for a task that the dataset does not have, a metric that ``select`` cannot mean, an epoch without a
+            batch, a learning-rate multiplier for a group without parameters.
+    """
+    chosen = tasks.select(train.tasks, recipe.tasks)
+    metrics = sorted(f"{task.name}/{metric}" for task in chosen for metric in task.directions)
+    if recipe.select and recipe.select not in metrics:
+        hint = nearest(recipe.select, metrics)
+        raise KitError(f"select = {recipe.select!r} is no metric of this run: {hint}")
+    if _steps(recipe, train) == 0:
+        n = len(train)
+        raise KitError(f"{n} training samples make no batch of {recipe.batch}; lower batch, or set drop_last=false")
+    with torch.device("meta"):
+        model = architectures.build(recipe.architecture.name, chosen, **recipe.architecture.options)
+    optimisers.groups(recipe, model, weighting.build(recipe.weighting.name, chosen, **recipe.weighting.options))
+    return chosen
+
+
 # --- the run ---
 
 
@@ -125,14 +151,14 @@ class _Session:
         self.recipe, self.workers, self.checkpoint_seconds = recipe, workers, checkpoint_seconds
         self.train_data, self.held_out = load_data(recipe)
         self.fingerprint = fingerprint(self.train_data, self.held_out)
-        self.tasks = tasks.select(self.train_data.tasks, recipe.tasks)
+        self.tasks = check(recipe, self.train_data)
         self.fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
         torch.manual_seed(generator(recipe.seed, "model").initial_seed())
         self.model = architectures.build(recipe.architecture.name, self.tasks, **recipe.architecture.options)
         self.weighting = weighting.build(recipe.weighting.name, self.tasks, **recipe.weighting.options)
         self.fabric.to_device(self.model)
         self.fabric.to_device(self.weighting)
-        self.optimizer = _optimizer(recipe, self.model, self.weighting)
+        self.optimizer = optimisers.build(recipe, self.model, self.weighting)
         # how far training has come; everything below is in the checkpoint
         self.epoch, self.batch, self.step = 0, 0, 0
         self.sums = {task.name: [0.0, 0] for task in self.tasks}  # of this epoch's losses: total, batches
@@ -160,7 +186,7 @@ class _Session:
         """The rest of the current epoch."""
         started, log = time.monotonic(), _StepLog(self, run)
         self.model.train()
-        _set_learning_rate(self.optimizer, self.recipe.schedule, self.epoch, self.recipe.epochs)
+        optimisers.set_learning_rate(self.optimizer, self.recipe.schedule, self.epoch, self.recipe.epochs)
         for batch in self.batches():
             present = [task for task in self.tasks if bool(task.valid(batch[task.name]).any())]
             if present:
@@ -214,11 +240,7 @@ class _Session:
     # data
 
     def steps_per_epoch(self) -> int:
-        n, size = len(self.train_data), self.recipe.batch
-        steps = n // size if self.recipe.drop_last else math.ceil(n / size)
-        if steps == 0:
-            raise KitError(f"{n} training samples make no batch of {size}; lower batch, or set drop_last=false")
-        return steps
+        return _steps(self.recipe, self.train_data)
 
     def batches(self) -> Iterator[dict[str, Tensor]]:
         """The batches of this epoch that are still to come, in an order that depends on (seed, epoch) alone."""
@@ -226,7 +248,9 @@ class _Session:
         order = torch.randperm(len(self.train_data), generator=generator(self.recipe.seed, "order", self.epoch))
         chunks = [order[i * size : (i + 1) * size].tolist() for i in range(steps)]
         view = _View(self.train_data, self.fields(), self.recipe, self.epoch)
-        return iter(DataLoader(view, batch_sampler=chunks[self.batch :], num_workers=self.workers))
+        # a generator of its own: making an iterator draws a number, and a resumed epoch makes one more
+        own = generator(self.recipe.seed, "loader", self.epoch)
+        return iter(DataLoader(view, batch_sampler=chunks[self.batch :], num_workers=self.workers, generator=own))
 
     def fields(self) -> list[str]:
         return [*self.model.inputs, *(task.name for task in self.tasks), "index"]
@@ -266,13 +290,10 @@ class _Session:
         if not self.recipe.select:
             return
         name, _, metric = self.recipe.select.partition("/")
-        directions = {task.name: task.directions for task in self.tasks}
-        if metric not in directions.get(name, {}):
-            valid = sorted(f"{task}/{m}" for task in directions for m in directions[task])
-            raise KitError(f"select = {self.recipe.select!r} is no metric of this run; valid: {', '.join(valid)}")
+        higher_is_better = next(task for task in self.tasks if task.name == name).directions[metric]
         key = [self.recipe.evaluate_on, name, metric, self.recipe.protocols[0]]
         value = next(row[5] for row in rows if row[1:5] == key)
-        if self.best is None or (value > self.best if directions[name][metric] else value < self.best):
+        if self.best is None or (value > self.best if higher_is_better else value < self.best):
             self.best = value
             with files.replacing(run.folder / "best.pt") as path:
                 torch.save({"model": self.model.state_dict(), "epoch": self.epoch, "value": value}, path)
@@ -423,51 +444,6 @@ class _StepLog:
 
 
 # --- small parts ---
-
-
-def _optimizer(recipe: Recipe, model: torch.nn.Module, method: torch.nn.Module) -> torch.optim.Optimizer:
-    """One group per parameter group of the model, and one without weight decay for the weighting's own parameters."""
-    table = recipe.optimiser
-    groups = {name: list(parameters) for name, parameters in model.parameter_groups().items()}
-    groups["weighting"] = list(method.parameters())
-    for name in table.multipliers:
-        if not groups.get(name):
-            filled = sorted(group for group, parameters in groups.items() if parameters)
-            raise KitError(f"optimiser.multipliers names group {name!r}, which has no parameters; groups: {filled}")
-    settings = [
-        {
-            "params": parameters,
-            "name": name,
-            "base_lr": table.lr * table.multipliers.get(name, 1.0),
-            "weight_decay": 0.0 if name == "weighting" else table.weight_decay,
-        }
-        for name, parameters in groups.items()
-        if parameters
-    ]
-    if table.name == "sgd":
-        return torch.optim.SGD(settings, lr=table.lr, momentum=table.momentum, nesterov=table.nesterov)
-    kind = torch.optim.AdamW if table.name == "adamw" else torch.optim.Adam
-    return kind(settings, lr=table.lr, fused=True)
-
-
-def schedule_factor(schedule: Schedule, epoch: int, epochs: int) -> float:
-    """What the learning rate is multiplied by in an epoch.
-
-    >>> [schedule_factor(Schedule(name="step", every=2, factor=0.5), e, 6) for e in range(5)]
-    [1.0, 1.0, 0.5, 0.5, 0.25]
-    """
-    if schedule.name == "step":
-        return schedule.factor ** (epoch // schedule.every)
-    if schedule.name == "poly":
-        return (1 - epoch / epochs) ** schedule.power
-    if schedule.name == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-    return 1.0
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, epoch: int, epochs: int) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * schedule_factor(schedule, epoch, epochs)
 
 
 def _board(run: Run, epoch: int):

@@ -9,6 +9,7 @@ Shapes: C channels, H/W size.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 
@@ -26,11 +27,33 @@ AUGMENTATIONS: Registry[Callable[..., Transform]] = Registry("augmentation")
 _IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
+
+def unchanged(image: Tensor) -> Tensor:
+    """[0, 1], as MTAN feeds its networks."""
+    return image
+
+
+def imagenet(image: Tensor) -> Tensor:
+    """Zero mean and unit variance per channel over ImageNet."""
+    return (image - _IMAGENET_MEAN) / _IMAGENET_STD
+
+
+def raw255(image: Tensor) -> Tensor:
+    """[0, 255], as ASTMT feeds its networks."""
+    return image * 255.0
+
+
+def ti(image: Tensor) -> Tensor:
+    """About [-2, 2], as edgeai feeds its networks: (x - 128) / 64 of bytes."""
+    return (image * 255.0 - 128.0) / 64.0
+
+
+# functions and classes, not lambdas: loading processes are sent them by name
 NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda image: image,  # [0, 1], as MTAN feeds its networks
-    "imagenet": lambda image: (image - _IMAGENET_MEAN) / _IMAGENET_STD,
-    "raw255": lambda image: image * 255.0,  # as ASTMT feeds its networks
-    "ti": lambda image: (image * 255.0 - 128.0) / 64.0,  # as edgeai feeds its networks
+    "none": unchanged,
+    "imagenet": imagenet,
+    "raw255": raw255,
+    "ti": ti,
 }
 
 
@@ -55,17 +78,21 @@ def horizontal_flip(sample: Sample) -> Sample:
 
 
 @AUGMENTATIONS.register("none")
-def none() -> Transform:
+@dataclasses.dataclass(frozen=True)
+class Unchanged:
     """No augmentation."""
-    return lambda sample, generator: sample
+
+    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
+        return sample
 
 
 @AUGMENTATIONS.register("flip")
-def flip(*, probability: float = 0.5) -> Transform:
+@dataclasses.dataclass(frozen=True)
+class Flip:
     """Horizontal flip with the given probability in [0, 1]."""
 
-    def transform(sample: Sample, generator: torch.Generator) -> Sample:
-        chosen = bool(torch.rand(1, generator=generator) < probability)
-        return horizontal_flip(sample) if chosen else sample
+    probability: float = 0.5
 
-    return transform
+    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
+        chosen = bool(torch.rand(1, generator=generator) < self.probability)
+        return horizontal_flip(sample) if chosen else sample

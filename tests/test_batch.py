@@ -196,6 +196,11 @@ def test_runs_are_listed_and_removed_after_a_question(tmp_path):
         (["run", "rooms-tiny", "-p", "epoch=3"], "did you mean 'epochs'"),
         (["run", "rooms-reproduce"], "type: mtlkit sweep rooms-reproduce"),
         (["run", "rooms-tiny", "-p", "dataset.height=50"], "multiples of 32"),
+        (["run", "rooms-tiny", "-p", "select=depth/abs_er"], "did you mean 'depth/abs_err'"),
+        (
+            ["run", "rooms-tiny", "-p", "optimiser.multipliers.attention=2.0"],
+            "group 'attention', which has no parameters",
+        ),
         (["sweep", "nowhere.toml"], "no recipe 'nowhere.toml'"),
         (["report", "nowhere"], "nowhere does not exist"),
         (["predict", "nowhere", "a.png"], "is no run folder"),

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["errors", "losses", "metrics"])
+@pytest.mark.parametrize("name", ["errors", "losses", "metrics", "optimisers", "recipes", "transforms", "weighting"])
 def test_examples_hold(name):
     result = doctest.testmod(importlib.import_module(f"mtlkit.{name}"))
     assert result.attempted > 0

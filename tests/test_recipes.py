@@ -47,6 +47,7 @@ def test_a_recipe_survives_its_own_toml(tiny, tmp_path):
         ("augmentation.name=flipp", "did you mean 'flip'"),
         ("name=../escape", "name = '../escape'"),
         ("precision=16", "precision = 16"),
+        ("optimiser.nesterov=true", "nesterov needs a momentum above 0"),
         ("seed", "an override is key=value, found 'seed'"),
         ("epochs.more=1", "'epochs' is a value, not a table"),
     ],

@@ -15,6 +15,7 @@ FLOORS = [
     ["notebook", "viewers"],
     ["plots"],
     ["training"],
+    ["optimisers"],
     ["runs"],
     ["recipes"],
     ["datasets", "architectures", "weighting"],

@@ -1,12 +1,13 @@
 """The training loop: what it writes, what stops it, what does not change its numbers."""
 
 import json
+import pickle
 
 import pandas as pd
 import pytest
 import torch
 
-from mtlkit import datasets, recipes, training, transforms
+from mtlkit import datasets, optimisers, recipes, training, transforms
 from mtlkit.errors import KitError
 from mtlkit.runs import METRICS, Run, find, load_run
 
@@ -105,6 +106,15 @@ def test_loading_in_worker_processes_changes_nothing(run, tmp_path):
     assert (other.folder / "metrics.csv").read_bytes() == (run.folder / "metrics.csv").read_bytes()
 
 
+def test_the_data_can_be_sent_to_a_process_that_was_not_forked():
+    """As on macOS and Windows, where loading processes start empty."""
+    recipe = recipes.load("rooms-tiny", SMALL)
+    data, _ = training.load_data(recipe)
+    view = training._View(data, ["image", "depth", "index"], recipe, 0)
+    twin = pickle.loads(pickle.dumps(view))
+    assert all(torch.equal(twin[3][key], view[3][key]) for key in view[3])
+
+
 def test_augmentation_depends_on_seed_epoch_and_index_alone():
     recipe = recipes.load("rooms-tiny", SMALL)
     data, _ = training.load_data(recipe)
@@ -116,6 +126,14 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone():
     first, backwards, later = epoch(0, range(12)), epoch(0, reversed(range(12))), epoch(1, range(12))
     assert all(torch.equal(first[i], backwards[i]) for i in range(12))
     assert any(not torch.equal(first[i], later[i]) for i in range(12))
+
+
+def test_loading_leaves_the_random_state_of_the_network_alone():
+    """Dropout in a resumed epoch must see the numbers that it would have seen."""
+    session = training._Session(recipes.load("rooms-tiny", SMALL), "cpu", 0, 300.0)
+    before = torch.get_rng_state()
+    list(session.batches())
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_flip_turns_normals_and_flow():
@@ -165,7 +183,7 @@ def test_best_is_the_best_epoch(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"select": "depth/miou"}, "is no metric of this run; valid: depth/abs_err"),
+        ({"select": "depth/abs_er"}, "is no metric of this run: did you mean 'depth/abs_err'"),
         ({"tasks": ["depht"]}, "unknown task 'depht': did you mean 'depth'"),
         ({"tasks": ["depth", "depth"]}, "named twice"),
         ({"batch": 64, "drop_last": True}, "12 training samples make no batch of 64"),
@@ -194,7 +212,7 @@ def test_mixed_precision_trains(tmp_path):
 @pytest.mark.parametrize(("name", "expected"), [("constant", 1.0), ("step", 0.25), ("poly", 0.5), ("cosine", 0.5)])
 def test_schedules(name, expected):
     schedule = recipes.Schedule(name=name, every=2, factor=0.5, power=1.0)
-    assert training.schedule_factor(schedule, 5, 10) == pytest.approx(expected)
+    assert optimisers.schedule_factor(schedule, 5, 10) == pytest.approx(expected)
 
 
 # --- folders ---

@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import os
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -48,6 +49,10 @@ class MultiTaskDataset(Dataset, abc.ABC):
     tasks: dict[str, Task]
     size: tuple[int, int]
     fingerprint: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a loading process is sent: everything but the tasks, which hold functions and are not needed there."""
+        return {name: value for name, value in self.__dict__.items() if name != "tasks"}
 
     @abc.abstractmethod
     def __len__(self) -> int: ...

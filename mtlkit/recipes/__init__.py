@@ -22,7 +22,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import tomli_w
@@ -60,6 +60,12 @@ class Optimiser(_Table):
     momentum: Fraction = 0.0  # of sgd
     nesterov: bool = False  # of sgd
     multipliers: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, for example 0.9")
+        return self
 
 
 class Schedule(_Table):
@@ -267,5 +273,6 @@ def _explain(error: pydantic.ValidationError) -> str:
         return f"unknown key {key!r}: {nearest(str(first['loc'][-1]), model.model_fields)}"
     if first["type"] == "missing":
         return f"key {key!r} is missing"
-    reason = first["msg"]
-    return f"{key} = {first['input']!r}: {reason[0].lower()}{reason[1:]}"
+    reason = first["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    return f"{key}{found}: {reason[0].lower()}{reason[1:]}"

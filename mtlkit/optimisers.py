@@ -1,0 +1,65 @@
+"""The optimiser of a recipe: its parameter groups, and its learning rate over the epochs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import KitError
+from .recipes import Recipe, Schedule
+
+
+def groups(recipe: Recipe, model: nn.Module, method: nn.Module) -> list[dict[str, Any]]:
+    """Optimiser settings: a group per parameter group of the model, one without decay for the weighting's own.
+
+    Raises KitError for a multiplier of a group that has no parameters.
+    """
+    table = recipe.optimiser
+    found = {name: list(parameters) for name, parameters in model.parameter_groups().items()}
+    found["weighting"] = list(method.parameters())
+    for name in table.multipliers:
+        if not found.get(name):
+            filled = sorted(group for group, parameters in found.items() if parameters)
+            raise KitError(f"optimiser.multipliers names group {name!r}, which has no parameters; groups: {filled}")
+    return [
+        {
+            "params": parameters,
+            "name": name,
+            "base_lr": table.lr * table.multipliers.get(name, 1.0),
+            "weight_decay": 0.0 if name == "weighting" else table.weight_decay,
+        }
+        for name, parameters in found.items()
+        if parameters
+    ]
+
+
+def build(recipe: Recipe, model: nn.Module, method: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a recipe over the parameters of a model and of its weighting."""
+    table, settings = recipe.optimiser, groups(recipe, model, method)
+    if table.name == "sgd":
+        return torch.optim.SGD(settings, lr=table.lr, momentum=table.momentum, nesterov=table.nesterov)
+    kind = torch.optim.AdamW if table.name == "adamw" else torch.optim.Adam
+    return kind(settings, lr=table.lr, fused=True)
+
+
+def schedule_factor(schedule: Schedule, epoch: int, epochs: int) -> float:
+    """What the learning rate is multiplied by in an epoch.
+
+    >>> [schedule_factor(Schedule(name="step", every=2, factor=0.5), e, 6) for e in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+    if schedule.name == "step":
+        return schedule.factor ** (epoch // schedule.every)
+    if schedule.name == "poly":
+        return (1 - epoch / epochs) ** schedule.power
+    if schedule.name == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    return 1.0
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, epoch: int, epochs: int) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * schedule_factor(schedule, epoch, epochs)
