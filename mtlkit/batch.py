@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from . import files
+from .errors import KitError
 from .recipes import Recipe
 from .runs import Run
 
@@ -173,9 +174,10 @@ def _line(outcome: Outcome, number: int, total: int) -> str:
 
 
 def _mark_interrupted(run: Run) -> None:
-    status = run.status
-    if status["state"] == "running":
-        run.say("interrupted", epoch=status.get("epoch", 0), epochs=status.get("epochs", run.recipe.epochs))
+    with contextlib.suppress(KitError), run.writing():  # once its kernel has let go: it might still be writing
+        status = run.status
+        if status["state"] == "running":
+            run.say("interrupted", epoch=status.get("epoch", 0), epochs=status.get("epochs", run.recipe.epochs))
 
 
 class _EpochBar:
