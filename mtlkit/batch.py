@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -124,10 +125,7 @@ def run_all(
                 bar.refresh()
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
-            client.cancel(list(futures), force=True)
-            client.shutdown()  # the workers end, and their kernels with them
-            for run in futures.values():
-                _mark_interrupted(run)
+            _stop(client, list(futures.values()))
             raise
     return outcomes
 
@@ -173,11 +171,18 @@ def _line(outcome: Outcome, number: int, total: int) -> str:
     return f"[{number}/{total}] {outcome.state}  {outcome.run.recipe.label}{detail}"
 
 
-def _mark_interrupted(run: Run) -> None:
-    with contextlib.suppress(KitError), run.writing():  # once its kernel has let go: it might still be writing
-        status = run.status
-        if status["state"] == "running":
-            run.say("interrupted", epoch=status.get("epoch", 0), epochs=status.get("epochs", run.recipe.epochs))
+def _stop(client, runs: list[Run]) -> None:
+    """End the kernels at once (their last checkpoints are whole), then the workers, and mark the runs."""
+    for run in runs:
+        if run.state == "running":  # its lock is held, so the process is there
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(run.status["pid"], signal.SIGKILL)
+    client.shutdown()
+    for run in runs:
+        with contextlib.suppress(KitError), run.writing():  # once its kernel has let go: it might still be writing
+            status = run.status
+            if status["state"] in ("running", "failed"):  # a worker may have taken the kernel's end for a failure
+                run.say("interrupted", epoch=status.get("epoch", 0), epochs=run.recipe.epochs)
 
 
 class _EpochBar:
