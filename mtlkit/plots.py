@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import metrics
 from .runs import Run
-from .tasks import COLOURS, Task
+from .tasks import COLOURS
 
 UNKNOWN = 0.35  # grey of pixels that do not count
 # Classes: Okabe and Ito's colours first, then others between them; neighbours in a legend differ in lightness too.
@@ -270,11 +270,3 @@ def _histories(runs: Mapping[str, Run | Sequence[Run]]) -> pd.DataFrame:
 def _run_colours(runs: Mapping[str, Run | Sequence[Run]]) -> dict[str, str]:
     palette = ["#000000", "#4C5C68", "#8C6D46", "#5B3A8E", "#A50026", "#4D9221", "#B9C4CC", "#FDAE61"]
     return {label: palette[i % len(palette)] for i, label in enumerate(runs)}
-
-
-def task_legend(tasks: Sequence[Task]) -> Figure:
-    """The colours of the tasks."""
-    figure, axis = plt.subplots(figsize=(1.6 * len(tasks), 0.4))
-    axis.legend([plt.Line2D([], [], color=t.colour, lw=3) for t in tasks], [t.name for t in tasks], ncol=len(tasks))
-    axis.axis("off")
-    return figure
