@@ -47,9 +47,9 @@ def plan(recipes: Iterable[Recipe]) -> list[Run]:
 
     runs = []
     for recipe in recipes:
-        train, held_out = training.load_data(recipe)
-        training.check(recipe, train)
-        runs.append(Run.create(recipe, training.fingerprint(train, held_out)))
+        splits = training.load_data(recipe)
+        training.check(recipe, splits[0])
+        runs.append(Run.create(recipe, training.fingerprint(*splits)))
     return runs
 
 

@@ -58,8 +58,7 @@ def demo_run(recipe: str, **overrides: Any) -> Run:
     from . import training
 
     chosen = recipes.load(recipe, {key.replace("__", "."): value for key, value in overrides.items()})
-    train, held_out = training.load_data(chosen)
-    run = Run.create(chosen, training.fingerprint(train, held_out), root=files.cache_dir() / "demo-runs")
+    run = Run.create(chosen, training.fingerprint(*training.load_data(chosen)), root=files.cache_dir() / "demo-runs")
     with files.lock(run.folder / ".demo.lock", wait=-1):  # another notebook may be training the same run: wait for it
         return training.fit(chosen, run, device="cpu", progress=not run.finished)
 

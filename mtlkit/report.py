@@ -22,7 +22,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import datasets, files, metrics, plots
-from .errors import KitError
+from .errors import KitError, nearest
 from .recipes import Recipe
 from .runs import Run
 from .transforms import NORMALISATIONS
@@ -41,6 +41,7 @@ class Entry:
         parameters, macs, seconds: of all its networks together; seconds are the mean over seeds.
         runs: every run it was made from.
         chosen_on_test: True where a checkpoint was selected by a test metric.
+        unconfirmed: metrics of a published row that were not checked against its paper.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Entry:
     seconds: float | None = None
     runs: list[Run] = dataclasses.field(default_factory=list)
     chosen_on_test: bool = False
+    unconfirmed: frozenset[str] = frozenset()
 
     def values(self, key: str) -> list[float]:
         return [scores[key] for scores in self.seeds.values() if key in scores]
@@ -84,18 +86,32 @@ def entries(runs: Iterable[Run], protocol: str = "pooled", by: str = "metric") -
 
 
 def table(rows: Sequence[Entry]) -> pd.DataFrame:
-    """The rows as a person reads them: percent where the papers print percent, mean ± standard deviation over seeds."""
+    """The rows as a person reads them: percent where the papers print percent, mean ± standard deviation over seeds.
+
+    ``?`` stands behind a published value that was not checked against its paper, † behind the name of a row whose
+    epoch was chosen by a test metric.
+    """
     keys = _keys(rows)
     lines = {}
     for entry in rows:
-        line = {_heading(key): _spread([_scale(key) * v for v in entry.values(key)], _digits(key)) for key in keys}
+        line = {_heading(key): _cell(entry, key) for key in keys}
         line["Δ_MTL %"] = _spread(list(entry.delta.values()), 2, sign=True) if entry.delta else ""
         line["parameters"] = f"{entry.parameters / 1e6:.2f} M" if entry.parameters else ""
         line["GMACs"] = f"{entry.macs / 1e9:.3f}" if entry.macs else ""
         line["seconds"] = f"{entry.seconds:.0f}" if entry.seconds is not None else ""
-        line["seeds"] = len(entry.seeds)
+        line["seeds"] = len(entry.seeds) if entry.runs else ""
         lines[entry.name + (" †" if entry.chosen_on_test else "")] = line
     return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def footnotes(rows: Sequence[Entry]) -> list[str]:
+    """What the marks in a table mean, where there are any."""
+    notes = []
+    if any(entry.chosen_on_test for entry in rows):
+        notes.append("† its epoch was chosen by a metric on the test split: compare with care")
+    if any(entry.unconfirmed for entry in rows):
+        notes.append("? published, not checked against the paper")
+    return notes
 
 
 def records(rows: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -141,14 +157,48 @@ def tidy(rows: Sequence[Entry], protocol: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def published(name: str) -> list[Entry]:
+    """The rows of a paper's table, ``data/published/NAME.csv``, to stand beside ours.
+
+    Its columns are architecture, weighting, metric, value as printed, unit, and status: ``confirmed``, ``quoted`` (in
+    public by others), ``computed`` (equal to our count), ``differs`` (from our count) or ``unconfirmed``.
+
+    Raises:
+        KitError: no such table.
+    """
+    folder = files.checkout() / "data" / "published"
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise KitError(f"no published table {name!r}: {nearest(name, [found.stem for found in folder.glob('*.csv')])}")
+    found = pd.read_csv(path, keep_default_na=False)
+    rows = []
+    for (architecture, weighting), cells in found.groupby(["architecture", "weighting"], sort=False):
+        values = {cell.metric: cell.value * _PUBLISHED_UNITS[cell.unit] for cell in cells.itertuples()}
+        delta = values.pop("delta_mtl", None)
+        values.pop("relative_parameters", None)  # to two digits: a count of ours says more
+        entry = Entry(f"{name}: " + ", ".join(filter(None, (architecture, weighting))), {0: values})
+        entry.delta = {} if delta is None else {0: 100 * delta}
+        entry.unconfirmed = frozenset(cells.metric[cells.status == "unconfirmed"])
+        rows.append(entry)
+    return rows
+
+
+_PUBLISHED_UNITS = {"%": 0.01, "m": 1.0, "cm": 0.01, "deg": 1.0, "": 1.0}  # to those of the metrics
+
+
 # --- the rows ---
+
+
+def _one_task_each(recipe: Recipe) -> bool:
+    """True where several runs of different tasks make one row of a table."""
+    return recipe.architecture.name == "single" or len(recipe.tasks) == 1
 
 
 def _group(recipe: Recipe) -> str:
     """Runs with the same group differ in the seed alone, or are single-task runs of different tasks."""
     content = recipe.canonical()
     del content["seed"]
-    if recipe.architecture.name == "single":
+    if _one_task_each(recipe):
         del content["tasks"], content["weighting"]
     return json.dumps(content, sort_keys=True)
 
@@ -167,7 +217,7 @@ def _entry(runs: list[Run], varying: list[str], protocol: str) -> Entry:
         entry.seeds.setdefault(run.recipe.seed, {}).update(_numbers(run.result["metrics"][protocol]))
         networks[tuple(run.recipe.tasks)] = run
         selected = run.result.get("selected")
-        entry.chosen_on_test |= bool(selected) and run.result["split"] == "test"
+        entry.chosen_on_test |= bool(selected) and selected["split"] == "test"
     entry.parameters = sum(run.result["parameters"] for run in networks.values())
     entry.macs = sum(run.result["macs"] for run in networks.values())
     entry.seconds = sum(run.result["seconds"] for run in runs) / len(entry.seeds)
@@ -220,9 +270,12 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _name(recipe: Recipe, varying: list[str]) -> str:
     flat = _flatten(recipe.model_dump())
-    parts = [recipe.architecture.name]
-    if recipe.architecture.name != "single":
-        parts.append(recipe.weighting.name)
+    if recipe.architecture.name == "mtan" and len(recipe.tasks) == 1:
+        parts = ["stan"]
+    elif _one_task_each(recipe):
+        parts = [recipe.architecture.name]
+    else:
+        parts = [recipe.architecture.name, recipe.weighting.name]
     parts += [f"{key.split('.')[-1]}={flat[key]}" for key in varying if key in flat]
     return ", ".join(parts)
 
@@ -256,6 +309,11 @@ def _scale(key: str) -> float:
 
 def _digits(key: str) -> int:
     return 2 if _spec(key).percent or _spec(key).unit == "deg" else 4
+
+
+def _cell(entry: Entry, key: str) -> str:
+    text = _spread([_scale(key) * value for value in entry.values(key)], _digits(key))
+    return text + ("?" if key in entry.unconfirmed else "")
 
 
 def _spread(values: list[float], digits: int, sign: bool = False) -> str:
@@ -368,7 +426,7 @@ def write_html(rows: Sequence[Entry], path: Path, protocol: str = "pooled", titl
         table=table(rows).T.to_html(border=0, escape=True),
         figures={name: base64.b64encode(png).decode() for name, png in pictures.items()},
         runs=runs,
-        chosen_on_test=any(entry.chosen_on_test for entry in rows),
+        footnotes=footnotes(rows),
         floor=FLOOR,
     )
     files.write_text(path, page)

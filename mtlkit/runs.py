@@ -4,8 +4,9 @@
     metrics.csv       epoch, split, task, metric, protocol, value
     weights.csv       step, task, weight
     gradients.csv     step, name, i, j, value            (weightings that know the Gramian)
-    checkpoint.pt     everything needed to go on; parameters alone once the run has ended; best.pt where the recipe
-    selects result.json       final metrics by protocol, the floor, parameters, MACs, seconds, device, versions
+    checkpoint.pt     everything needed to go on; parameters alone once the run has ended
+    best.pt           parameters of the epoch that the recipe selects; snapshots/epoch-0003.pt those that it keeps
+    result.json       final metrics by protocol, the floor, parameters, MACs, seconds, device, versions
     status.json       running | finished | failed | interrupted, epoch, epochs
     output.ipynb      the executed notebook, tensorboard/ event files
 
@@ -92,15 +93,31 @@ class Run:
         """Task weights by step: step, task, weight."""
         return self._table("weights.csv", STEP_LOGS["weights.csv"])
 
+    def snapshot(self, epoch: int) -> Path:
+        """Where the parameters after an epoch (from 0) are kept, if the recipe has them kept."""
+        return self.folder / "snapshots" / f"epoch-{epoch:04d}.pt"
+
+    def snapshots(self) -> list[int]:
+        """The epochs whose parameters were kept (``keep_every``)."""
+        return sorted(int(path.stem.removeprefix("epoch-")) for path in self.folder.glob("snapshots/epoch-*.pt"))
+
     def model(self, which: str = "checkpoint"):
-        """The trained model in eval mode on the CPU; ``which`` is ``"checkpoint"`` (the last epoch) or ``"best"``."""
+        """The trained model in eval mode on the CPU.
+
+        Args:
+            which: ``"checkpoint"`` (the last epoch), ``"best"``, or a snapshot such as ``"epoch-0003"``.
+
+        Raises:
+            KitError: where these parameters are not there.
+        """
         import torch
 
         from . import architectures, datasets, tasks
 
-        path = self.folder / f"{which}.pt"
+        path = self.folder / ("snapshots" if which.startswith("epoch-") else "") / f"{which}.pt"
         if not path.is_file():
-            raise KitError(f"{path} does not exist; its run is {self.state!r}")
+            there = sorted(found.stem for found in self.folder.glob("**/*.pt"))
+            raise KitError(f"{path} does not exist; its run is {self.state!r} and has {there or 'no parameters yet'}")
         recipe = self.recipe
         available = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options).tasks
         chosen = tasks.select(available, recipe.tasks)

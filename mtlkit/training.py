@@ -16,6 +16,8 @@ import os
 import platform
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,17 +26,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from . import architectures, datasets, files, optimisers, tasks, weighting
+from . import architectures, datasets, evaluation, files, optimisers, tasks, weighting
 from .datasets import MultiTaskDataset
 from .errors import KitError, nearest
 from .recipes import Recipe
 from .runs import Run
-from .transforms import AUGMENTATIONS, NORMALISATIONS, generator
+from .transforms import generator
 from .version import __version__
 
 FLUSH_EVERY = 16  # steps between reads of the losses from an accelerator: reading them is what waits for it
 CHECKPOINT_SECONDS = 300.0  # inside an epoch; the end of an epoch is always kept
-FLOOR_SAMPLES = 200  # training samples that the best constant prediction is taken from
 
 
 class NonFiniteLoss(KitError):
@@ -85,34 +86,15 @@ def fit(
 # --- data ---
 
 
-class _View(torch.utils.data.Dataset):
-    """A dataset as one epoch of one recipe sees it: augmented, cut to the fields in use, normalised."""
-
-    def __init__(self, dataset: MultiTaskDataset, fields: list[str], recipe: Recipe, epoch: int | None):
-        self.dataset, self.fields, self.epoch, self.seed = dataset, fields, epoch, recipe.seed
-        self.augment = AUGMENTATIONS.build(recipe.augmentation.name, **recipe.augmentation.options)
-        self.normalise = NORMALISATIONS[recipe.normalise]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        sample = {field: value for field, value in self.dataset[index].items() if field in self.fields}
-        if self.epoch is not None:
-            sample = self.augment(sample, generator(self.seed, "augment", self.epoch, index))
-        return sample | {"image": self.normalise(sample["image"])}
+def load_data(recipe: Recipe) -> tuple[MultiTaskDataset, ...]:
+    """The splits of a recipe: training, what it is evaluated on, and test where that is another one."""
+    splits = dict.fromkeys(("train", recipe.evaluate_on, "test"))
+    return tuple(datasets.build(recipe.dataset.name, split, **recipe.dataset.options) for split in splits)
 
 
-def load_data(recipe: Recipe) -> tuple[MultiTaskDataset, MultiTaskDataset]:
-    """The training split and the split a recipe is evaluated on."""
-    build = {split: (recipe.dataset.name, split) for split in ("train", recipe.evaluate_on)}
-    train, held_out = (datasets.build(*build[split], **recipe.dataset.options) for split in build)
-    return train, held_out
-
-
-def fingerprint(train: MultiTaskDataset, held_out: MultiTaskDataset) -> str:
-    """What the data of a run are: a change of either split is a change of run."""
-    return f"{train.fingerprint}+{held_out.fingerprint}"
+def fingerprint(*splits: MultiTaskDataset) -> str:
+    """What the data of a run are: a change of any split is a change of run."""
+    return "+".join(split.fingerprint for split in splits)
 
 
 def _steps(recipe: Recipe, train: MultiTaskDataset) -> int:
@@ -125,7 +107,7 @@ def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
 
     Raises:
         KitError: for a task that the dataset does not have, a metric that ``select`` cannot mean, an epoch without a
-            batch, a learning-rate multiplier for a group without parameters.
+            batch, a last batch too small for the network, a learning-rate multiplier for a group without parameters.
     """
     chosen = tasks.select(train.tasks, recipe.tasks)
     metrics = sorted(f"{task.name}/{metric}" for task in chosen for metric in task.directions)
@@ -137,6 +119,13 @@ def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
         raise KitError(f"{n} training samples make no batch of {recipe.batch}; lower batch, or set drop_last=false")
     with torch.device("meta"):
         model = architectures.build(recipe.architecture.name, chosen, **recipe.architecture.options)
+    last = recipe.batch if recipe.drop_last else (len(train) - 1) % recipe.batch + 1
+    if last < model.smallest_batch:
+        found = f"{len(train)} samples in batches of {recipe.batch} leave a last one of {last}"
+        raise KitError(
+            f"{model.smallest_batch} images or more in every batch are what this network's batch normalisation needs, "
+            f"found {found}; set drop_last=true, or another batch"
+        )
     optimisers.groups(recipe, model, weighting.build(recipe.weighting.name, chosen, **recipe.weighting.options))
     return chosen
 
@@ -149,8 +138,9 @@ class _Session:
 
     def __init__(self, recipe: Recipe, device: str, workers: int, checkpoint_seconds: float):
         self.recipe, self.workers, self.checkpoint_seconds = recipe, workers, checkpoint_seconds
-        self.train_data, self.held_out = load_data(recipe)
-        self.fingerprint = fingerprint(self.train_data, self.held_out)
+        splits = load_data(recipe)
+        self.train_data, self.held_out, self.test_data = splits[0], splits[1], splits[-1]
+        self.fingerprint = fingerprint(*splits)
         self.tasks = check(recipe, self.train_data)
         self.fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
         torch.manual_seed(generator(recipe.seed, "model").initial_seed())
@@ -165,7 +155,7 @@ class _Session:
         self.history: list[list[Any]] = []
         self.log_sizes: dict[str, int] = {}
         self.seconds = 0.0
-        self.best: float | None = None
+        self.best: list[Any] = []  # epoch and value of the metric that the recipe selects by
 
     # training, top to bottom
 
@@ -221,8 +211,10 @@ class _Session:
         rows = [[self.epoch, "train", name, "loss", "", value] for name, value in means.items()]
         last = self.epoch + 1 == self.recipe.epochs
         if last or (self.epoch + 1) % self.recipe.evaluate_every == 0:
-            rows += self.evaluate()
+            rows += [[self.epoch, self.recipe.evaluate_on, *row] for row in self.measure(self.held_out)]
             self.keep_best(run, rows)
+        if self.recipe.keep_every and (last or (self.epoch + 1) % self.recipe.keep_every == 0):
+            self.keep_parameters(run.snapshot(self.epoch))
         for _, split, task, metric, protocol, value in rows:
             board.add_scalar("/".join(part for part in (split, task, metric, protocol) if part), value, self.epoch)
         board.flush()
@@ -232,9 +224,17 @@ class _Session:
         self.save(run)
 
     def finish(self, run: Run) -> None:
-        """Write the result; the checkpoint keeps the parameters alone."""
-        files.write_json(run.folder / "result.json", self.result())
+        """Measure the test split where it was kept apart, and write the result; the parameters alone are kept."""
         self.save(run, whole=False)
+        if self.test_data is not self.held_out:
+            if self.best:
+                self.load_parameters(run, "best")
+            epoch = self.best[0] if self.best else self.epoch - 1
+            rows = [[epoch, "test", *row] for row in self.measure(self.test_data)]
+            run.write_metrics(self.history + rows)
+        else:
+            rows = self.history
+        files.write_json(run.folder / "result.json", self.result(rows))
         run.say("finished", epoch=self.epoch, epochs=self.recipe.epochs)
 
     # data
@@ -247,7 +247,7 @@ class _Session:
         size, steps = self.recipe.batch, self.steps_per_epoch()
         order = torch.randperm(len(self.train_data), generator=generator(self.recipe.seed, "order", self.epoch))
         chunks = [order[i * size : (i + 1) * size].tolist() for i in range(steps)]
-        view = _View(self.train_data, self.fields(), self.recipe, self.epoch)
+        view = evaluation.View(self.train_data, self.fields(), self.recipe, self.epoch)
         # a generator of its own: making an iterator draws a number, and a resumed epoch makes one more
         own = generator(self.recipe.seed, "loader", self.epoch)
         return iter(DataLoader(view, batch_sampler=chunks[self.batch :], num_workers=self.workers, generator=own))
@@ -257,33 +257,11 @@ class _Session:
 
     # evaluation
 
-    @torch.no_grad()
-    def evaluate(self) -> list[list[Any]]:
-        """Losses and metrics of every task and protocol on the held-out split, as rows of the history."""
-        self.model.eval()
-        meters = {(t.name, p): t.metrics(p) for t in self.tasks for p in self.recipe.protocols}
-        losses = {task.name: [] for task in self.tasks}
-        for batch in self.held_out_batches():
-            with self.fabric.autocast():
-                outputs = self.model({name: batch[name] for name in self.model.inputs})
-            for task in self.tasks:
-                raw, target = outputs[task.name].float(), batch[task.name]
-                losses[task.name].append(task.loss(raw, target))
-                for protocol in self.recipe.protocols:
-                    meters[task.name, protocol].to(raw.device).update(task.predict(raw), target)
-        rows = [
-            [self.epoch, self.recipe.evaluate_on, name, "loss", "", float(torch.stack(values).mean())]
-            for name, values in losses.items()
-        ]
-        for (name, protocol), meter in meters.items():
-            for metric, value in meter.compute().items():
-                rows.append([self.epoch, self.recipe.evaluate_on, name, metric, protocol, float(value)])
-        return rows
-
-    def held_out_batches(self) -> Iterator[dict[str, Tensor]]:
-        view = _View(self.held_out, self.fields(), self.recipe, epoch=None)
-        loader = DataLoader(view, batch_size=self.recipe.batch, num_workers=self.workers)
-        return (self.fabric.to_device(batch) for batch in loader)
+    def measure(self, dataset: MultiTaskDataset) -> list[evaluation.Row]:
+        """Losses and metrics of every task and protocol on a split."""
+        data = evaluation.batches(dataset, self.fields(), self.recipe, self.workers)
+        on_device = (self.fabric.to_device(batch) for batch in data)
+        return evaluation.measure(self.model, self.tasks, on_device, self.recipe.protocols, self.fabric.autocast)
 
     def keep_best(self, run: Run, rows: list[list[Any]]) -> None:
         """Write ``best.pt`` where the recipe selects by a metric and this epoch is the best so far."""
@@ -293,43 +271,36 @@ class _Session:
         higher_is_better = next(task for task in self.tasks if task.name == name).directions[metric]
         key = [self.recipe.evaluate_on, name, metric, self.recipe.protocols[0]]
         value = next(row[5] for row in rows if row[1:5] == key)
-        if self.best is None or (value > self.best if higher_is_better else value < self.best):
-            self.best = value
-            with files.replacing(run.folder / "best.pt") as path:
-                torch.save({"model": self.model.state_dict(), "epoch": self.epoch, "value": value}, path)
+        if not self.best or (value > self.best[1] if higher_is_better else value < self.best[1]):
+            self.best = [self.epoch, value]
+            self.keep_parameters(run.folder / "best.pt", value=value)
 
-    def floor(self) -> dict[str, dict[str, float]]:
-        """Metrics of the best constant prediction: the majority class, the median depth, the mean direction of
-        training.
+    def keep_parameters(self, path: Path, **more: Any) -> None:
+        """Write the parameters of this epoch."""
+        path.parent.mkdir(exist_ok=True)
+        with files.replacing(path) as temporary:
+            torch.save({"model": self.model.state_dict(), "epoch": self.epoch, **more}, temporary)
+
+    def result(self, rows: list[list[Any]]) -> dict[str, Any]:
+        """The content of ``result.json``.
+
+        Its metrics are those of the test split: of the epoch that was selected, or else the mean over the last
+        ``average_last`` evaluated epochs.
         """
-        n = len(self.train_data)
-        picked = [self.train_data[i] for i in range(0, n, math.ceil(n / FLOOR_SAMPLES))]
-        meters = {(t.name, p): t.metrics(p) for t in self.tasks for p in self.recipe.protocols}
-        constants = {t.name: t.constant([sample[t.name][None] for sample in picked]) for t in self.tasks}
-        view = _View(self.held_out, self.fields(), self.recipe, epoch=None)
-        for batch in DataLoader(view, batch_size=self.recipe.batch):
-            for task in self.tasks:
-                target = batch[task.name]
-                raw = constants[task.name].view(1, -1, 1, 1).expand(len(target), -1, *target.shape[-2:])
-                for protocol in self.recipe.protocols:
-                    meters[task.name, protocol].update(task.predict(raw), target)
-        floor: dict[str, dict[str, float]] = {protocol: {} for protocol in self.recipe.protocols}
-        for (name, protocol), meter in meters.items():
-            floor[protocol] |= {f"{name}/{metric}": float(value) for metric, value in meter.compute().items()}
-        return floor
-
-    def result(self) -> dict[str, Any]:
-        """The content of ``result.json``."""
-        recipe, final = self.recipe, {}
-        for epoch, split, task, metric, protocol, value in self.history:
-            if epoch == recipe.epochs - 1 and split == recipe.evaluate_on and protocol:
-                final.setdefault(protocol, {})[f"{task}/{metric}"] = value
+        recipe = self.recipe
+        measured = [row for row in rows if row[1] == "test" and row[4]]
+        epochs = sorted({row[0] for row in measured})
+        used = [self.best[0]] if self.best else epochs[-recipe.average_last :]
         height, width = self.train_data.size
+        data = evaluation.batches(self.test_data, self.fields(), recipe)
         return {
-            "metrics": final,
-            "floor": self.floor(),
-            "split": recipe.evaluate_on,
-            "selected": {"metric": recipe.select, "value": self.best} if recipe.select else None,
+            "metrics": _by_protocol([row[2:] for row in measured if row[0] in used]),
+            "floor": _by_protocol(evaluation.floor(self.train_data, self.tasks, data, recipe.protocols)),
+            "split": "test",
+            "epochs": used,
+            "selected": {"metric": recipe.select, "value": self.best[1], "split": recipe.evaluate_on}
+            if recipe.select
+            else None,
             "parameters": architectures.count_parameters(self.model),
             "macs": architectures.count_macs(self.model, height, width),
             "size": [height, width],
@@ -359,20 +330,25 @@ class _Session:
             torch.save(state, path)
         run.write_metrics(self.history)
 
-    def resume(self, run: Run) -> None:
-        """Go on from the checkpoint, if there is one; the step logs are cut back to it."""
-        path = run.folder / "checkpoint.pt"
-        if not path.is_file():
-            run.cut({})
-            return
+    def load_parameters(self, run: Run, which: str) -> dict[str, Any]:
+        """Give the model the parameters of a checkpoint, and return all that is in it."""
+        path = run.folder / f"{which}.pt"
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:  # it is written by rename, so a kill cannot have cut it; a full or failing disk can
             advice = f"delete it to start the run again, or the whole run: mtlkit runs rm {run.folder}"
             raise KitError(f"{path} cannot be read ({type(error).__name__}); {advice}") from error
+        self.model.load_state_dict(state["model"])
+        return state
+
+    def resume(self, run: Run) -> None:
+        """Go on from the checkpoint, if there is one; the step logs are cut back to it."""
+        if not (run.folder / "checkpoint.pt").is_file():
+            run.cut({})
+            return
+        state = self.load_parameters(run, "checkpoint")
         for name in ("epoch", "step", "sums", "history", "log_sizes", "seconds", "best"):
             setattr(self, name, state[name])
-        self.model.load_state_dict(state["model"])
         if "optimizer" in state:  # absent only when every epoch is done
             self.batch = state["batch"]
             self.weighting.load_state_dict(state["weighting"])
@@ -451,6 +427,14 @@ def _board(run: Run, epoch: int):
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=epoch)
+
+
+def _by_protocol(rows: list[evaluation.Row]) -> dict[str, dict[str, float]]:
+    """protocol -> "task/metric" -> value, the mean where there are several."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for task, metric, protocol, value in rows:
+        found.setdefault(protocol, {}).setdefault(f"{task}/{metric}", []).append(value)
+    return {protocol: {key: fmean(values) for key, values in scores.items()} for protocol, scores in found.items()}
 
 
 def _device_name(device: torch.device) -> str:

@@ -133,3 +133,71 @@ def test_a_sweep_axis_is_a_list(tmp_path):
     path.write_text(recipes.load("rooms-tiny").toml() + "[sweep]\nseed = 3\n")
     with pytest.raises(KitError, match="sweep axis 'seed' is a list of values, found 3"):
         recipes.expand(str(path))
+
+
+# --- recipes from recipes ---
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to(name, text):
+        (tmp_path / f"{name}.toml").write_text(text)
+        return str(tmp_path / f"{name}.toml")
+
+    return to
+
+
+def test_a_recipe_says_only_what_differs(write):
+    path = write("other", 'extends = "rooms-tiny"\nepochs = 9\n[dataset]\ntrain = 12\n')
+    ours, base = recipes.load(path), recipes.load("rooms-tiny")
+    assert ours.name == "other" and ours.epochs == 9 and ours.dataset.options == base.dataset.options | {"train": 12}
+    assert ours.weighting == base.weighting and ours.about == ""
+
+
+def test_naming_another_entry_drops_the_options_of_the_first(write):
+    path = write("other", 'extends = "rooms-tiny"\n[dataset]\nname = "nyuv2"\n')
+    assert recipes.load(path).dataset.options == {}
+
+
+def test_a_sweep_is_inherited_and_an_empty_one_ends_it(write):
+    assert len(recipes.expand(write("same", 'extends = "rooms-reproduce"\n'))) == len(recipes.expand("rooms-reproduce"))
+    assert recipes.load(write("one", 'extends = "rooms-reproduce"\n[sweep]\n')).seed == 0
+
+
+def test_a_recipe_cannot_extend_itself(write):
+    path = write("snake", "")
+    write("snake", f'extends = "{path}"\n')
+    with pytest.raises(KitError, match="extends itself"):
+        recipes.load(path)
+
+
+# --- mtan-nyuv2 ---
+
+
+def test_mtan_nyuv2_is_the_released_protocol():
+    runs = recipes.expand("mtan-nyuv2")
+    for run in runs:
+        assert (run.optimiser.name, run.optimiser.lr, run.optimiser.weight_decay) == ("adam", 1e-4, 0.0)
+        assert (run.schedule.name, run.schedule.every, run.schedule.factor) == ("step", 100, 0.5)
+        assert (run.epochs, run.batch, run.average_last, run.normalise) == (200, 2, 10, "none")
+        assert run.augmentation.name == "none" and "mtan-legacy" in run.protocols
+    networks = {(r.architecture.name, r.architecture.options.get("backbone", "segnet"), len(r.tasks)) for r in runs}
+    backbones = ("segnet", "resnet50-deeplabv3")
+    kinds = (("single", 1), ("mtan", 1), ("split", 3), ("mtan", 3))
+    assert networks == {(name, backbone, count) for backbone in backbones for name, count in kinds}
+    together = {(r.architecture.name, r.weighting.name) for r in runs if len(r.tasks) == 3}
+    assert together == {(name, w) for name in ("split", "mtan") for w in ("equal", "uncertainty", "dwa")}
+    assert {run.seed for run in runs} == {0, 1, 2} and len(runs) == 72
+
+
+def test_the_twin_on_rooms_differs_in_the_dataset_alone():
+    for real, twin in zip(recipes.expand("mtan-nyuv2"), recipes.expand("mtan-nyuv2-rooms"), strict=True):
+        assert real.dataset.name == "nyuv2"
+        assert twin.dataset.options == {"family": "rooms", "height": 288, "width": 384, "train": 795, "test": 654}
+        changed = {"name", "about", "dataset"}
+        assert real.model_dump(exclude=changed) == twin.model_dump(exclude=changed)
+
+
+def test_one_word_changes_the_data():
+    tiny = recipes.load("mtan-nyuv2-tiny", {"dataset.name": "nyuv2"})
+    assert tiny.dataset.name == "nyuv2" and tiny.dataset.options == {} and tiny.keep_every == 1

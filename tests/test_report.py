@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mtlkit import files, recipes, report
+from mtlkit import files, metrics, recipes, report
 from mtlkit.errors import KitError
 from mtlkit.runs import Run
 
@@ -85,8 +85,44 @@ def test_runs_that_differ_otherwise_are_named_by_the_difference(make):
 
 
 def test_a_checkpoint_chosen_on_the_test_split_is_flagged(make):
-    table = report.table(report.entries([make(0.5, selected={"metric": "depth/abs_err", "value": 0.5})]))
-    assert "split, dwa †" in table.index
+    def rows(split):
+        chosen = {"metric": "depth/abs_err", "value": 0.5, "split": split}
+        return report.entries([make(0.5, select="depth/abs_err", evaluate_on=split, selected=chosen)])
+
+    flagged, clean = rows("test"), rows("validation")
+    assert "split, dwa †" in report.table(flagged).index and "split, dwa" in report.table(clean).index
+    assert report.footnotes(clean) == []
+    (note,) = report.footnotes(flagged)
+    assert note.startswith("†") and "test split" in note
+
+
+def test_attention_with_one_task_each_is_stan(make):
+    runs = [make(0.5, architecture__name="mtan", weighting__name="equal", tasks=[task]) for task in EVERYTHING]
+    rows = report.entries([*runs, *singles(make, 0.4)])
+    assert [row.name for row in rows] == ["constant (floor)", "single", "stan"]
+    assert len(rows[2].runs) == 3 and rows[2].parameters == 300
+    assert rows[2].delta == {0: pytest.approx(25 / 9)}
+
+
+def test_a_papers_table_stands_beside_ours():
+    rows = report.published("mtan-nyuv2")
+    table = report.table(rows)
+    assert len(rows) == 17 and table.loc["mtan-nyuv2: mtan, dwa", "mIoU % ↑"] == "17.15?"
+    assert table.loc["mtan-nyuv2: single", "mIoU % ↑"] == "15.10", "quoted by others, so without a mark"
+    assert rows[0].seeds[0]["depth/abs_err"] == 0.7508 and rows[0].seeds[0]["normals/within_30"] == pytest.approx(
+        0.5713
+    )
+    assert report.footnotes(rows) == ["? published, not checked against the paper"]
+    with pytest.raises(KitError, match="no published table 'mtan-nyu': did you mean 'mtan-nyuv2'"):
+        report.published("mtan-nyu")
+
+
+def test_the_published_delta_is_what_delta_mtl_gives():
+    """Auto-Lambda's printed column, recomputed from the other three (to its two digits)."""
+    baseline, *rows = report.published("auto-lambda-nyuv2")
+    for row in rows:
+        ours = metrics.delta_mtl(row.seeds[0], baseline.seeds[0])
+        assert ours == pytest.approx(row.delta[0], abs=0.006), row.name
 
 
 def test_a_value_that_is_not_a_number_is_shown_as_such(make):

@@ -15,6 +15,7 @@ FLOORS = [
     ["notebook", "viewers"],
     ["plots"],
     ["training"],
+    ["evaluation"],
     ["optimisers"],
     ["runs"],
     ["recipes"],

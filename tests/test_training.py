@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mtlkit import datasets, optimisers, recipes, training, transforms
+from mtlkit import datasets, evaluation, optimisers, recipes, training, transforms
 from mtlkit.errors import KitError
 from mtlkit.runs import METRICS, Run, find, load_run
 
@@ -110,7 +110,7 @@ def test_the_data_can_be_sent_to_a_process_that_was_not_forked():
     """As on macOS and Windows, where loading processes start empty."""
     recipe = recipes.load("rooms-tiny", SMALL)
     data, _ = training.load_data(recipe)
-    view = training._View(data, ["image", "depth", "index"], recipe, 0)
+    view = evaluation.View(data, ["image", "depth", "index"], recipe, 0)
     twin = pickle.loads(pickle.dumps(view))
     assert all(torch.equal(twin[3][key], view[3][key]) for key in view[3])
 
@@ -120,7 +120,7 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone():
     data, _ = training.load_data(recipe)
 
     def epoch(number, order):
-        view = training._View(data, ["image", "normals", "index"], recipe, number)
+        view = evaluation.View(data, ["image", "normals", "index"], recipe, number)
         return {i: view[i]["image"] for i in order}
 
     first, backwards, later = epoch(0, range(12)), epoch(0, reversed(range(12))), epoch(1, range(12))
@@ -177,12 +177,54 @@ def test_best_is_the_best_epoch(tmp_path):
     history = run.metrics.query("metric == 'abs_err' and protocol == 'pooled'").set_index("epoch").value
     best = torch.load(run.folder / "best.pt", weights_only=True)
     assert best["epoch"] == history.idxmin() and best["value"] == history.min()
-    assert run.result["selected"] == {"metric": "depth/abs_err", "value": history.min()}
+    assert run.result["selected"] == {"metric": "depth/abs_err", "value": history.min(), "split": "test"}
+
+
+@pytest.mark.parametrize("select", ["", "depth/abs_err"])
+def test_nothing_is_chosen_on_the_test_split_when_validation_is_there(tmp_path, select):
+    run = fit(tmp_path, evaluate_on="validation", dataset__validation=4, select=select)
+    history = run.metrics
+    assert set(history[history.split == "validation"].epoch) == {0, 1, 2}
+    measured = history[(history.split == "test") & (history.protocol == "pooled")]
+    epoch = torch.load(run.folder / "best.pt", weights_only=True)["epoch"] if select else 2
+    assert set(measured.epoch) == {epoch}, "once, at the end"
+    assert run.result["metrics"]["pooled"] == {f"{row.task}/{row.metric}": row.value for row in measured.itertuples()}
+    table = evaluation.side_by_side(run, ["pooled"], "best" if select else "checkpoint", progress=False)
+    assert table["pooled"].to_dict() == pytest.approx(run.result["metrics"]["pooled"], rel=1e-5)
+    if select:
+        assert run.result["selected"]["split"] == "validation" and run.result["epochs"] == [epoch]
+
+
+def test_the_result_is_the_mean_over_the_last_epochs(tmp_path):
+    run = fit(tmp_path, average_last=2)
+    last = run.metrics.query("epoch >= 1 and protocol == 'pooled' and split == 'test'")
+    means = last.groupby(["task", "metric"]).value.mean()
+    assert run.result["epochs"] == [1, 2]
+    for (task, metric), value in means.items():
+        assert run.result["metrics"]["pooled"][f"{task}/{metric}"] == pytest.approx(value)
+
+
+def test_a_mean_over_epochs_and_a_choice_exclude_each_other(tmp_path):
+    with pytest.raises(KitError, match="average_last is a mean over evaluations of the test split"):
+        fit(tmp_path, average_last=2, select="depth/abs_err")
+
+
+def test_snapshots_are_the_parameters_of_their_epochs(tmp_path):
+    run = fit(tmp_path, keep_every=2)
+    assert run.snapshots() == [1, 2], "every second epoch, and the last"
+    first, last, end = (run.model(which).state_dict() for which in ("epoch-0001", "epoch-0002", "checkpoint"))
+    assert all(torch.equal(last[key], end[key]) for key in end) and any(not torch.equal(first[k], end[k]) for k in end)
+    with pytest.raises(KitError, match=r"epoch-0007.pt does not exist; .* has \['checkpoint', 'epoch-0001'"):
+        run.model("epoch-0007")
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (
+            {"architecture": {"name": "split", "backbone": "resnet50-deeplabv3", "width": 0.05}, "dataset.train": 13},
+            "13 samples in batches of 4 leave a last one of 1; set drop_last=true",
+        ),
         ({"select": "depth/abs_er"}, "is no metric of this run: did you mean 'depth/abs_err'"),
         ({"tasks": ["depht"]}, "unknown task 'depht': did you mean 'depth'"),
         ({"tasks": ["depth", "depth"]}, "named twice"),

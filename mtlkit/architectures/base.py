@@ -29,6 +29,7 @@ class MultiTaskModel(nn.Module):
         inputs: the entries of a batch that ``forward`` reads.
         input_channels: channels of each of them.
         stride: H and W are multiples of it.
+        smallest_batch: images that a training batch needs; batch normalisation of maps of one pixel needs two.
         tasks: in the order given.
         heads: the last layers of each task, by name.
     """
@@ -36,6 +37,7 @@ class MultiTaskModel(nn.Module):
     inputs: tuple[str, ...] = ("image",)
     input_channels: Mapping[str, int] = {"image": 3, "flow": 3}
     stride: int = 32
+    smallest_batch: int = 1
     heads: nn.ModuleDict
 
     def __init__(self, tasks: Sequence[Task]):
@@ -68,6 +70,12 @@ class MultiTaskModel(nn.Module):
     def auxiliary_parameters(self) -> list[nn.Parameter]:
         """Those no task loss is meant to train: a discriminator, say."""
         return []
+
+    def taps(self) -> dict[str, nn.Module]:
+        """What ``mtlkit.record`` collects: a fixed name, such as ``mask/depth/encoder2`` -> the module whose output it
+        is.
+        """
+        return {}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters by name of a group, for learning-rate multipliers."""

@@ -5,7 +5,8 @@ Hard parameter sharing: Caruana, Machine Learning 28 (1997). Networks, counts an
 arXiv 1803.10704), as in lorenmt/mtan (MIT).
 
 Known differences from the released code: those of ``base`` and of ``layers.segnet``. The released single-task net holds
-one task and returns one tensor; ``single`` holds any number of such nets.
+one task and returns one tensor; ``single`` holds any number of such nets. Neither was released on DeepLabv3: here they
+are MTAN's network on that backbone without its attention.
 
 Shapes: B batch, H/W size, T tasks.
 """
@@ -16,17 +17,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..errors import KitError, nearest
-from ..layers import segnet
 from ..tasks import Task, depth, disparity, normals
-from .base import ARCHITECTURES, Features, MultiTaskModel
+from .backbones import BackboneModel, at_size
+from .base import ARCHITECTURES, Features
 from .catalogue import CITYSCAPES_SIZES, NYUV2_SIZE, Entry, declare, semantic_of
-
-BACKBONES = ("segnet",)
 
 
 @ARCHITECTURES.register("single")
-class Single(MultiTaskModel):
+class Single(BackboneModel):
     """One network per task, and nothing in common: the baseline of every comparison.
 
     With one task it is the paper's single-task net. With several, joint training under equal weighting is exactly the
@@ -34,7 +32,7 @@ class Single(MultiTaskModel):
 
     Args:
         tasks: one network is made for each.
-        backbone: ``"segnet"``.
+        backbone: ``"segnet"`` (the paper's) or ``"resnet50-deeplabv3"`` (the author's later advice).
         width: scales every channel count; see ``layers.segnet.scaled``.
 
     Raises:
@@ -42,18 +40,17 @@ class Single(MultiTaskModel):
     """
 
     def __init__(self, tasks: Sequence[Task], backbone: str = "segnet", width: float = 1.0):
-        super().__init__(tasks)
-        widths = _widths(backbone, width)
-        self.trunks = nn.ModuleDict({task.name: segnet.SegNet(widths) for task in tasks})
-        self.heads = nn.ModuleDict({task.name: segnet.Head(widths[0], task.channels) for task in tasks})
-        segnet.initialise(self)
+        super().__init__(tasks, backbone, width)
+        self.trunks = nn.ModuleDict({task.name: self.backbone.trunk(width) for task in tasks})
+        self.heads = nn.ModuleDict({task.name: self.make_head(self.trunks[task.name], task) for task in tasks})
+        self.backbone.initialise(self)
 
     def compute(self, streams: dict[str, Tensor], names: list[str], features: Features | None) -> dict[str, Tensor]:
         """Features are named by task: ``depth/y4``."""
         outputs = {}
         for name in names:
             own: Features | None = None if features is None else {}
-            outputs[name] = self.heads[name](self.trunks[name](streams["image"], own))
+            outputs[name] = at_size(self.heads[name](self.trunks[name](streams["image"], own)), streams["image"])
             if features is not None:
                 features.update({f"{name}/{key}": feature for key, feature in own.items()})
         return outputs
@@ -63,12 +60,12 @@ class Single(MultiTaskModel):
 
 
 @ARCHITECTURES.register("split")
-class Split(MultiTaskModel):
+class Split(BackboneModel):
     """One trunk for all tasks, one head for each on its last feature y_4 (MTAN's "Split, Standard").
 
     Args:
         tasks: one head is made for each.
-        backbone: ``"segnet"``.
+        backbone: ``"segnet"`` (the paper's) or ``"resnet50-deeplabv3"`` (the author's later advice).
         width: scales every channel count; see ``layers.segnet.scaled``.
 
     Raises:
@@ -76,30 +73,23 @@ class Split(MultiTaskModel):
     """
 
     def __init__(self, tasks: Sequence[Task], backbone: str = "segnet", width: float = 1.0):
-        super().__init__(tasks)
-        widths = _widths(backbone, width)
-        self.trunk = segnet.SegNet(widths)
-        self.heads = nn.ModuleDict({task.name: segnet.Head(widths[0], task.channels) for task in tasks})
-        segnet.initialise(self)
+        super().__init__(tasks, backbone, width)
+        self.trunk = self.backbone.trunk(width)
+        self.heads = nn.ModuleDict({task.name: self.make_head(self.trunk, task) for task in tasks})
+        self.backbone.initialise(self)
 
     def compute(self, streams: dict[str, Tensor], names: list[str], features: Features | None) -> dict[str, Tensor]:
         representation = self.trunk(streams["image"], features)
-        return {name: self.heads[name](representation) for name in names}
+        return {name: at_size(self.heads[name](representation), streams["image"]) for name in names}
 
     def task_modules(self, name: str) -> list[nn.Module]:
         return [self.heads[name]]
 
     def representation(self) -> str:
-        return "y4"
+        return self.backbone.last
 
     def last_shared_layer(self) -> nn.Module | None:
-        return self.trunk.decoder[-1].last_conv if len(self.tasks) > 1 else None
-
-
-def _widths(backbone: str, width: float) -> tuple[int, ...]:
-    if backbone not in BACKBONES:
-        raise KitError(f"unknown backbone {backbone!r}: {nearest(backbone, BACKBONES)}")
-    return segnet.scaled(width)
+        return self.backbone.last_conv(self.trunk) if len(self.tasks) > 1 else None
 
 
 # --- rows of `mtlkit models` --------------------------------------------------------------------------------------

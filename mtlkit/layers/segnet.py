@@ -74,17 +74,18 @@ class SegNet(nn.Module):
     def __init__(self, widths: Sequence[int] = WIDTHS, channels: int = 3):
         super().__init__()
         self.encoder, self.decoder = encoder(widths, channels), decoder(widths)
+        self.widths, self.channels = tuple(widths), widths[0]
 
     def forward(self, image_BCHW: Tensor, features: dict[str, Tensor] | None = None) -> Tensor:
         """y_4. Where a dict is given, it is filled with e0..e4, x0..x4, u0..u4, y0..y4; the tensors are not copied."""
         x, where = image_BCHW, []
         for s, stage in enumerate(self.encoder):
-            entered = _keep(features, f"e{s}", stage.entry(x))
-            x, indices = pool(_keep(features, f"x{s}", stage.extra(entered)))
+            entered = keep(features, f"e{s}", stage.entry(x))
+            x, indices = pool(keep(features, f"x{s}", stage.extra(entered)))
             where.append(indices)
         for d, stage in enumerate(self.decoder):
-            unpooled = _keep(features, f"u{d}", unpool(x, where.pop()))
-            x = _keep(features, f"y{d}", stage(unpooled))
+            unpooled = keep(features, f"u{d}", unpool(x, where.pop()))
+            x = keep(features, f"y{d}", stage(unpooled))
         return x
 
 
@@ -174,7 +175,7 @@ def initialise(module: nn.Module, weights: str = "normal") -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _keep(features: dict[str, Tensor] | None, name: str, x: Tensor) -> Tensor:
+def keep(features: dict[str, Tensor] | None, name: str, x: Tensor) -> Tensor:
     """``x``, noted under its name where there is a dict for it."""
     if features is not None:
         features[name] = x

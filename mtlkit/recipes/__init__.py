@@ -11,6 +11,7 @@ valid name. A sweep is a recipe with a ``[sweep]`` table:
     [[sweep.variants]]
     "weighting.name" = ["equal", "dwa"]
 
+A recipe may start from another one, ``extends = "other"``, and say only what differs.
 Lists elsewhere are just lists.
 """
 
@@ -29,6 +30,7 @@ import tomli_w
 from pydantic import Field
 
 from ..errors import KitError, nearest
+from ..metrics import PROTOCOLS
 
 NUMERICS_VERSION = 1  # part of every run's id: raise it when the same recipe would give other numbers
 
@@ -98,12 +100,18 @@ class Recipe(_Table):
     drop_last: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    protocols: Annotated[list[Literal["pooled", "mtan"]], Field(min_length=1)] = ["pooled"]
+    protocols: Annotated[list[Literal[*PROTOCOLS]], Field(min_length=1)] = ["pooled"]
     evaluate_every: Positive = 1  # epochs; the last epoch is always evaluated
-    evaluate_on: Literal["validation", "test"] = "test"
-    select: str = (
-        ""  # "task/metric" of the first protocol: best.pt is kept by it on evaluate_on; empty: the last epoch counts
-    )
+    evaluate_on: Literal["validation", "test"] = "test"  # "validation": test is measured once, at the end
+    select: str = ""  # "task/metric" of the first protocol: the best epoch by it, on evaluate_on, is the result
+    average_last: Positive = 1  # the result is the mean over so many evaluated epochs; MTAN's tables: 10
+    keep_every: Annotated[int, Field(ge=0)] = 0  # epochs between snapshots of the parameters; 0 keeps none
+
+    @pydantic.model_validator(mode="after")
+    def _one_way_to_a_result(self) -> Self:
+        if self.average_last > 1 and (self.select or self.evaluate_on != "test"):
+            raise ValueError("average_last is a mean over evaluations of the test split; leave select and evaluate_on")
+        return self
 
     @property
     def label(self) -> str:
@@ -154,9 +162,18 @@ def names() -> list[str]:
 
 
 def read(name: str) -> dict[str, Any]:
-    """The table of a recipe, by name or by path ending in .toml. Raises KitError where there is none or it is not
-    TOML.
+    """The table of a recipe, by name or by path ending in .toml.
+
+    ``extends = "other"`` starts from another recipe: tables are merged key by key, as overrides are, ``[sweep]`` is
+    replaced whole, and an empty one makes a single run of it.
+
+    Raises:
+        KitError: where there is none, it is not TOML, or it extends itself.
     """
+    return _read(name, ())
+
+
+def _read(name: str, below: tuple[str, ...]) -> dict[str, Any]:
     path = Path(name) if name.endswith(".toml") else Path(__file__).parent / f"{name}.toml"
     if not path.is_file():
         raise KitError(f"no recipe {name!r}: {nearest(name, names())} (or give a path that ends in .toml)")
@@ -164,7 +181,17 @@ def read(name: str) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise KitError(f"recipe {path} is not TOML: {error}") from error
-    return {"name": path.stem, **table}
+    table.setdefault("name", path.stem)
+    if path.stem in below:
+        raise KitError(f"recipe {name!r} extends itself, by way of {', '.join(below)}; extend another one")
+    if not isinstance(base := table.pop("extends", ""), str):
+        raise KitError(f"recipe {path.stem!r}: extends is the name of a recipe, found {base!r}")
+    if base:
+        inherited = _read(base, (*below, path.stem))
+        inherited.pop("about", "")
+        sweep = {"sweep": table.pop("sweep", inherited.pop("sweep", {}))}
+        table = _overridden(inherited, _dotted(table)) | (sweep if sweep["sweep"] else {})
+    return table
 
 
 def load(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -252,6 +279,15 @@ def _overridden(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[
                 del place[option]
         place[last] = value
     return result
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested table as overrides: dotted keys. Tables of free keys, such as multipliers, count as values."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        nested = isinstance(value, dict) and key != "multipliers"
+        flat |= _dotted(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
 
 
 def _shared_options(table: str, name: str) -> set[str]:

@@ -1,0 +1,144 @@
+"""Evaluation: one pass of a model over a split, and every metric of every protocol from that one set of predictions.
+
+Protocols of MTAN average over batches, so the batch of the recipe is a part of what they measure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from . import datasets
+from .datasets import MultiTaskDataset
+from .recipes import Recipe
+from .runs import Run
+from .tasks import Task
+from .transforms import AUGMENTATIONS, NORMALISATIONS, generator
+
+FLOOR_SAMPLES = 200  # training samples that the best constant prediction is taken from
+
+Batches = Iterable[dict[str, Tensor]]
+Row = list[Any]  # task, metric, protocol, value; the metric "loss" has the protocol ""
+
+
+class View(Dataset):
+    """A dataset as a recipe sees it: augmented (in training), cut to the fields in use, normalised.
+
+    Args:
+        dataset: one split.
+        fields: what a sample keeps.
+        recipe: its augmentation, normalisation and seed.
+        epoch: of training; None leaves the augmentation out.
+    """
+
+    def __init__(self, dataset: MultiTaskDataset, fields: Sequence[str], recipe: Recipe, epoch: int | None = None):
+        self.dataset, self.fields, self.epoch, self.seed = dataset, fields, epoch, recipe.seed
+        self.augment = AUGMENTATIONS.build(recipe.augmentation.name, **recipe.augmentation.options)
+        self.normalise = NORMALISATIONS[recipe.normalise]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        sample = {field: value for field, value in self.dataset[index].items() if field in self.fields}
+        if self.epoch is not None:
+            sample = self.augment(sample, generator(self.seed, "augment", self.epoch, index))
+        return sample | {"image": self.normalise(sample["image"])}
+
+
+def batches(dataset: MultiTaskDataset, fields: Sequence[str], recipe: Recipe, workers: int = 0) -> DataLoader:
+    """A split in order, in batches of the recipe, without augmentation."""
+    return DataLoader(View(dataset, fields, recipe), batch_size=recipe.batch, num_workers=workers)
+
+
+@torch.no_grad()
+def measure(
+    model: torch.nn.Module,
+    tasks: Sequence[Task],
+    data: Batches,
+    protocols: Sequence[str],
+    autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> list[Row]:
+    """Losses and metrics of every task and protocol, from one prediction for each sample.
+
+    Args:
+        model: left in eval mode.
+        tasks: which of its tasks.
+        data: batches, on the model's device.
+        protocols: names in ``metrics.PROTOCOLS``.
+        autocast: the context that the model runs in.
+    """
+    model.eval()
+    names = [task.name for task in tasks]
+    meters = {(task.name, protocol): task.metrics(protocol) for task in tasks for protocol in protocols}
+    losses: dict[str, list[Tensor]] = {name: [] for name in names}
+    for batch in data:
+        with autocast():
+            outputs = model({name: batch[name] for name in model.inputs}, names)
+        for task in tasks:
+            raw, target = outputs[task.name].float(), batch[task.name]
+            losses[task.name].append(task.loss(raw, target))
+            prediction = task.predict(raw)
+            for protocol in protocols:
+                meters[task.name, protocol].to(raw.device).update(prediction, target)
+    rows: list[Row] = [[name, "loss", "", float(torch.stack(values).mean())] for name, values in losses.items()]
+    return rows + list(_values(meters))
+
+
+def floor(train: MultiTaskDataset, tasks: Sequence[Task], data: Batches, protocols: Sequence[str]) -> list[Row]:
+    """Metrics of the best constant prediction: the majority class, the median depth, the mean direction of training."""
+    picked = [train[i] for i in range(0, len(train), math.ceil(len(train) / FLOOR_SAMPLES))]
+    constants = {task.name: task.constant([sample[task.name][None] for sample in picked]) for task in tasks}
+    meters = {(task.name, protocol): task.metrics(protocol) for task in tasks for protocol in protocols}
+    for batch in data:
+        for task in tasks:
+            target = batch[task.name]
+            raw = constants[task.name].view(1, -1, 1, 1).expand(len(target), -1, *target.shape[-2:])
+            prediction = task.predict(raw)
+            for protocol in protocols:
+                meters[task.name, protocol].update(prediction, target)
+    return list(_values(meters))
+
+
+def _values(meters: dict[tuple[str, str], Any]) -> Iterator[Row]:
+    for (name, protocol), meter in meters.items():
+        for metric, value in meter.compute().items():
+            yield [name, metric, protocol, float(value)]
+
+
+def side_by_side(
+    run: Run, protocols: Sequence[str], which: str = "checkpoint", split: str = "test", progress: bool = True
+) -> pd.DataFrame:
+    """The metrics of a trained run by several protocols, all from one set of predictions (on the CPU).
+
+    Args:
+        run: with its parameters.
+        protocols: one column each.
+        which: ``"checkpoint"`` (the last epoch), ``"best"`` or a snapshot.
+        split: of the run's dataset.
+        progress: show a bar.
+
+    Returns:
+        Index task/metric, in the order of the tasks; values as the metrics give them (fractions, metres, degrees).
+
+    Raises:
+        KitError: an unknown protocol or split, or a run without these parameters.
+    """
+    recipe, model = run.recipe, run.model(which)
+    dataset = datasets.build(recipe.dataset.name, split, **recipe.dataset.options)
+    fields = [*model.inputs, *(task.name for task in model.tasks)]
+    data = tqdm(batches(dataset, fields, recipe), desc=f"evaluating on {split}", disable=not progress, unit="batch")
+    rows = measure(model, model.tasks, data, protocols)
+    table: dict[str, dict[str, float]] = {protocol: {} for protocol in protocols}
+    for task, metric, protocol, value in rows:
+        if protocol:
+            table[protocol][f"{task}/{metric}"] = value
+    return pd.DataFrame(table)

@@ -1,0 +1,105 @@
+"""How a task is measured: pure functions, accumulators over a whole split, one number that compares two models.
+
+A *protocol* is a paper's way of averaging; the same predictions give different numbers under different protocols, so
+the name always stands beside the number:
+
+    pooled            the default, and what to compare own runs by. All pixels of the split count alike: one confusion
+                      matrix, sums of errors, the median of all angles. It does not depend on how the split is cut into
+                      batches. Classes absent from prediction and target are left out of the mean IoU.
+    mtan              as the released code of MTAN (CVPR 2019) does since 2020-11-22: the confusion matrix is pooled,
+                      but the mean IoU is over all classes and NaN where one of them is absent; depth and normals are
+                      averaged per batch, and every batch weighs the same, the smaller last one too. So its median is a
+                      mean of medians.
+    mtan-legacy       as that code did before 2020-11-22: the mean IoU is taken in each image, over the classes with a
+                      non-zero union in it, then averaged over images; so is the pixel accuracy. Depth and normals as
+                      in mtan.
+    mtan-legacy-void  as it did until 2020-07-11: as mtan-legacy, but void pixels count in the union, so that a
+                      prediction on a void pixel enlarges the union of its class.
+
+The tables of the MTAN paper use the legacy formula and are older than 2020-07-11: compare with them by
+``mtan-legacy-void``, which follows from the dates and is not stated in the paper. Their cells are unconfirmed one by
+one. They are, besides, means over the last ten epochs (README of lorenmt/mtan), which no protocol does. That README
+puts the newer mIoU about 8 points above the older. Later papers on MTAN's code: look at the date of their fork.
+
+Legacy numbers do not depend on how the split is cut into batches: a mean of batch means, over batches of one size (654
+test images of NYUv2 in batches of two), is the same number.
+
+Only a true 0/0 is NaN, and it makes the whole mean NaN, as in the released sums: under the three protocols of MTAN a
+batch without a valid pixel does so for depth and normals, and under the two legacy ones an image without a valid pixel
+for the semantic metrics; there ``mtan-legacy-void`` has mIoU 0, for its unions are not empty. ``pooled`` never meets it
+while the split has one valid pixel.
+
+Every state is a sum, so accumulators of several processes combine exactly. The pooled median comes from a fixed
+histogram of 3600 bins over 0 ... 180 degrees, right to one bin (0.05 degrees). An accumulator that has seen nothing
+gives NaN. ``update`` reads nothing back from the device.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+from ..errors import KitError, nearest
+from . import mtan, pooled
+from .base import TaskMetric
+from .delta import CONVENTIONS, delta_mtl
+from .functional import (
+    BINS,
+    BINS_PER_DEGREE,
+    angle_histogram,
+    angular_error_degrees,
+    confusion_by_image,
+    confusion_matrix,
+    depth_errors,
+    iou_from_confusion,
+    masked_median,
+    median_from_histogram,
+)
+from .specs import SPECS, THRESHOLDS, MetricSpec
+
+__all__ = [
+    "ACCUMULATORS", "BINS", "BINS_PER_DEGREE", "CONVENTIONS", "PROTOCOLS", "SPECS", "THRESHOLDS", "MetricSpec",
+    "TaskMetric", "angle_histogram", "angular_error_degrees", "build", "confusion_by_image", "confusion_matrix",
+    "delta_mtl", "depth_errors", "iou_from_confusion", "masked_median", "median_from_histogram",
+]  # fmt: skip
+
+_POOLED = {
+    "semantic": pooled.PooledSemantic,
+    "depth": pooled.PooledDepth,
+    "disparity": pooled.PooledDisparity,
+    "normals": pooled.PooledNormals,
+}
+_MTAN = {
+    "semantic": mtan.MtanSemantic,
+    "depth": mtan.MtanDepth,
+    "disparity": mtan.MtanDisparity,
+    "normals": mtan.MtanNormals,
+}
+ACCUMULATORS: dict[str, dict[str, type[TaskMetric]]] = {
+    "pooled": _POOLED,
+    "mtan": _MTAN,
+    "mtan-legacy": _MTAN | {"semantic": mtan.LegacySemantic},
+    "mtan-legacy-void": _MTAN | {"semantic": mtan.LegacyVoidSemantic},
+}
+PROTOCOLS = tuple(ACCUMULATORS)
+
+
+def build(task_name: str, protocol: str = "pooled", **options: int) -> TaskMetric:
+    """A fresh accumulator.
+
+    Args:
+        task_name: a key of ``SPECS``.
+        protocol: one of ``PROTOCOLS``.
+        options: ``classes`` for ``semantic``; the others take none.
+
+    Raises:
+        KitError: an unknown task or protocol, a missing or unknown option.
+    """
+    if protocol not in ACCUMULATORS:
+        raise KitError(f"unknown protocol {protocol!r}: {nearest(protocol, PROTOCOLS)}")
+    known = ACCUMULATORS[protocol]
+    if task_name not in known:
+        raise KitError(f"protocol {protocol!r} does not measure task {task_name!r}: {nearest(task_name, known)}")
+    expected = sorted(inspect.signature(known[task_name]).parameters)
+    if sorted(options) != expected:
+        raise KitError(f"metrics of {task_name!r}: expected the options {expected}, found {sorted(options)}")
+    return known[task_name](**options)

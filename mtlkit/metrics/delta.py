@@ -1,0 +1,84 @@
+"""One number that compares two models: the mean relative improvement over all metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import fmean
+
+from ..errors import KitError, nearest
+from .specs import SPECS
+
+# sign of "better". Nash-MTL's Delta m% and ASTMT's average drop are the same number: how much worse, in percent.
+CONVENTIONS = {"kit": 1.0, "nash": -1.0, "astmt": -1.0}
+
+
+def delta_mtl(
+    values: Mapping[str, float],
+    baseline: Mapping[str, float],
+    *,
+    by: str = "metric",
+    convention: str = "kit",
+    higher_is_better: Mapping[str, bool] | None = None,
+) -> float:
+    """How much better than the single-task baseline, in percent: the mean relative improvement.
+
+    100/N sum_i (-1)^l_i (M_i - B_i)/B_i with l_i = 1 where lower is better (Maninis, Radosavovic and Kokkinos,
+    "Attentive Single-Tasking of Multiple Tasks", CVPR 2019, with the opposite sign). It is not symmetric: the
+    baseline is the yardstick.
+
+    Args:
+        values: ``{"semantic/miou": 0.39, "depth/abs_err": 0.55, ...}``.
+        baseline: the same metrics of the baseline, none of them negative.
+        by: ``"metric"`` (default) is the mean over metrics, as in the Nash-MTL tables, so that normals with five
+            metrics weigh more than depth with two; ``"task"`` is the mean over tasks of the mean over each task's
+            metrics.
+        convention: ``"kit"`` (default): positive is better. ``"nash"`` (Delta m%) and ``"astmt"`` (average drop):
+            positive is worse.
+        higher_is_better: metric -> direction; goes before those of ``SPECS``, which it must supply for metrics that
+            are not there.
+
+    Returns:
+        Percent; NaN where a change is undefined: a value or a baseline that is NaN or infinite, a baseline of 0.
+
+    Raises:
+        KitError: metrics that differ between the two, no metric at all, a negative baseline, a metric without a
+            direction, an unknown ``by`` or ``convention``.
+
+    >>> delta_mtl({"semantic/miou": 0.75, "depth/abs_err": 0.5}, {"semantic/miou": 0.5, "depth/abs_err": 1.0})
+    50.0
+    """
+    if by not in ("metric", "task"):
+        raise KitError(f"unknown by={by!r} for delta_mtl: {nearest(by, ('metric', 'task'))}")
+    if convention not in CONVENTIONS:
+        raise KitError(f"unknown convention {convention!r} for delta_mtl: {nearest(convention, CONVENTIONS)}")
+    if not values or values.keys() != baseline.keys():
+        odd = sorted(values.keys() ^ baseline.keys())
+        found = f"{odd[0]!r} in only one of them" if odd else "none"
+        raise KitError(f"delta_mtl: expected the same metrics in both, found {found}; give both the same keys")
+    gains: dict[str, list[float]] = {}
+    for key in values:
+        group = key.partition("/")[0] if by == "task" else key
+        gains.setdefault(group, []).append(_gain(key, values[key], baseline[key], _higher(key, higher_is_better or {})))
+    percent = 100 * fmean(fmean(group) for group in gains.values())
+    return CONVENTIONS[convention] * percent + 0.0  # + 0.0: a table should not print -0.0
+
+
+def _gain(key: str, value: float, base: float, higher: bool) -> float:
+    value, base = float(value), float(base)
+    if base < 0:  # the sign of the change would turn round
+        raise KitError(f"delta_mtl: expected a baseline >= 0 for {key!r}, found {base:g}; leave it out of both")
+    if base == 0 or not (math.isfinite(value) and math.isfinite(base)):
+        return math.nan
+    return (value - base) / base if higher else (base - value) / base
+
+
+def _higher(key: str, given: Mapping[str, bool]) -> bool:
+    if key in given:
+        return given[key]
+    task, _, name = key.partition("/")
+    known = {f"{task}/{spec.name}": spec.higher_is_better for spec in SPECS.get(task, ())}
+    if key not in known:
+        hint = nearest(key, known or SPECS)
+        raise KitError(f"delta_mtl: no direction for {key!r}: {hint}; or give higher_is_better={{{key!r}: True}}")
+    return known[key]

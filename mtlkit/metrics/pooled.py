@@ -1,0 +1,99 @@
+"""Protocol ``pooled``: all pixels of the split count alike, however it is cut into batches.
+
+Shapes: B batch, C channels, H/W size, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..losses import valid_normals
+from .base import Normals, Semantic, TaskMetric
+from .functional import (
+    BINS,
+    BINS_PER_DEGREE,
+    WIDE,
+    angle_histogram,
+    angular_error_degrees,
+    confusion_matrix,
+    depth_errors,
+    iou_from_confusion,
+    median_from_histogram,
+)
+from .specs import THRESHOLDS
+
+
+class PooledSemantic(Semantic):
+    """mIoU over the classes that occur in prediction or target, and pixel accuracy; fractions."""
+
+    confusion_KK: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self._add_sums("confusion_KK", shape=(classes, classes), dtype=torch.int64)
+
+    def _add(self, prediction: Tensor, target: Tensor) -> None:
+        self.confusion_KK += confusion_matrix(prediction, target, self.classes)
+
+    def _mean(self, iou_K: Tensor) -> Tensor:
+        return iou_K.nanmean()
+
+    def compute(self) -> dict[str, Tensor]:
+        accuracy = self.confusion_KK.diagonal().sum().to(WIDE) / self.confusion_KK.sum()
+        return {"miou": self._mean(iou_from_confusion(self.confusion_KK)), "pixel_accuracy": accuracy}
+
+
+class PooledDepth(TaskMetric):
+    """Mean absolute error in metres and mean relative error (a fraction) over all valid pixels of the split."""
+
+    task = "depth"
+    abs_sum: Tensor
+    rel_sum: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_sums("abs_sum", "rel_sum")
+        self._add_sums("count", dtype=torch.int64)
+
+    def _add(self, prediction: Tensor, target: Tensor) -> None:
+        abs_sum, rel_sum, count = depth_errors(prediction, target)
+        self.abs_sum += abs_sum
+        self.rel_sum += rel_sum
+        self.count += count
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"abs_err": self.abs_sum / self.count, "rel_err": self.rel_sum / self.count}
+
+
+class PooledDisparity(PooledDepth):
+    """As depth, in the dataset's recorded unit."""
+
+    task = "disparity"
+
+
+class PooledNormals(Normals):
+    """Mean, median (degrees) and shares under the thresholds (fractions) over all valid pixels of the split.
+
+    Valid is a target with any component other than zero.
+    """
+
+    angle_sum: Tensor
+    histogram: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_sums("angle_sum")
+        self._add_sums("histogram", shape=(BINS,), dtype=torch.int64)
+
+    def _add(self, prediction: Tensor, target: Tensor) -> None:
+        angle_BHW, valid_BHW = angular_error_degrees(prediction, target), valid_normals(target)
+        self.angle_sum += torch.where(valid_BHW, angle_BHW, 0.0).sum(dtype=WIDE)
+        self.histogram += angle_histogram(angle_BHW, valid_BHW)
+
+    def compute(self) -> dict[str, Tensor]:
+        count = self.histogram.sum()
+        under = {f"within_{t:g}": self.histogram[: int(t * BINS_PER_DEGREE)].sum() for t in THRESHOLDS}
+        shares = {name: pixels.to(WIDE) / count for name, pixels in under.items()}
+        return {"mean": self.angle_sum / count, "median": median_from_histogram(self.histogram), **shares}
