@@ -92,9 +92,11 @@ def table(rows: Sequence[Entry]) -> pd.DataFrame:
     epoch was chosen by a test metric.
     """
     keys = _keys(rows)
+    plain = [_heading(key) for key in keys]  # two tasks may have metrics of one name
+    headings = {k: f"{k.partition('/')[0]} {h}" if plain.count(h) > 1 else h for k, h in zip(keys, plain, strict=True)}
     lines = {}
     for entry in rows:
-        line = {_heading(key): _cell(entry, key) for key in keys}
+        line = {headings[key]: _cell(entry, key) for key in keys}
         line["Δ_MTL %"] = _spread(list(entry.delta.values()), 2, sign=True) if entry.delta else ""
         line["parameters"] = f"{entry.parameters / 1e6:.2f} M" if entry.parameters else ""
         line["GMACs"] = f"{entry.macs / 1e9:.3f}" if entry.macs else ""

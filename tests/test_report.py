@@ -135,6 +135,13 @@ def test_a_value_that_is_not_a_number_is_shown_as_such(make):
     assert "nan" in report.table(rows).loc["split, dwa"].iloc[0]
 
 
+def test_metrics_of_one_name_are_told_apart_by_their_task():
+    row = report.Entry("ours", {0: {"depth/rel_err": 0.2, "disparity/rel_err": 0.3, "depth/abs_err": 0.5}})
+    table = report.table([row])
+    assert table.loc["ours", ["depth rel. err. ↓", "disparity rel. err. ↓"]].tolist() == ["0.2000", "0.3000"]
+    assert "abs. err. m ↓" in table.columns
+
+
 def test_nothing_to_report_says_what_to_type(make):
     with pytest.raises(KitError, match="no finished run to report; type: mtlkit sweep"):
         report.entries([])

@@ -17,14 +17,15 @@ the name always stands beside the number:
                       prediction on a void pixel enlarges the union of its class.
 
 The tables of the MTAN paper use the legacy formula and are older than 2020-07-11: compare with them by
-``mtan-legacy-void``, which follows from the dates and is not stated in the paper. Their cells are unconfirmed one by
-one. They are, besides, means over the last ten epochs (README of lorenmt/mtan), which no protocol does. That README
-puts the newer mIoU about 8 points above the older. Later papers on MTAN's code: look at the date of their fork.
+``mtan-legacy-void``. That its union is theirs follows from the dates alone (unconfirmed), and the cells of those tables
+are unconfirmed one by one. They are means over the last ten epochs besides, which no protocol takes. The README of
+lorenmt/mtan puts the newer mIoU about 8 points above the older. For a paper built on MTAN's code the date of its copy
+decides.
 
-Legacy numbers do not depend on how the split is cut into batches: a mean of batch means, over batches of one size (654
-test images of NYUv2 in batches of two), is the same number.
+The legacy mIoU and pixel accuracy do not depend on how the split is cut into batches: a mean of batch means, over
+batches of one size (654 test images of NYUv2 in batches of two), is the same number.
 
-Only a true 0/0 is NaN, and it makes the whole mean NaN, as in the released sums: under the three protocols of MTAN a
+Only a true 0/0 is NaN, and it makes the whole mean NaN: under the three protocols of MTAN a
 batch without a valid pixel does so for depth and normals, and under the two legacy ones an image without a valid pixel
 for the semantic metrics; there ``mtan-legacy-void`` has mIoU 0, for its unions are not empty. ``pooled`` never meets it
 while the split has one valid pixel.
