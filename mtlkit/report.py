@@ -59,7 +59,7 @@ class Entry:
 
 
 def entries(runs: Iterable[Run], protocol: str = "pooled", by: str = "metric") -> list[Entry]:
-    """The rows of a table, the floor first, then the baselines, then the rest in order of appearance.
+    """The rows of a table: the floor, the baselines, other nets of one task, then by size, equal weighting first.
 
     Args:
         runs: finished runs; others are left out.
@@ -75,7 +75,7 @@ def entries(runs: Iterable[Run], protocol: str = "pooled", by: str = "metric") -
     measured = [run for run in finished if protocol in run.result["metrics"]]
     if not measured:
         raise KitError(f"no run was measured by protocol {protocol!r}; these have {_protocols(finished)}")
-    measured.sort(key=lambda run: run.recipe.architecture.name != "single")
+    measured.sort(key=_place)
     varying = _varying([run.recipe for run in measured])
     groups: dict[str, list[Run]] = {}
     for run in measured:
@@ -189,6 +189,12 @@ _PUBLISHED_UNITS = {"%": 0.01, "m": 1.0, "cm": 0.01, "deg": 1.0, "": 1.0}  # to 
 
 
 # --- the rows ---
+
+
+def _place(run: Run) -> tuple:
+    recipe, weighting = run.recipe, run.recipe.weighting.name
+    kind = (recipe.architecture.name != "single") + (not _one_task_each(recipe))
+    return kind, run.result["parameters"] if kind else 0, weighting != "equal", weighting
 
 
 def _one_task_each(recipe: Recipe) -> bool:
