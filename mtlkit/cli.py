@@ -17,7 +17,7 @@ from .errors import KitError
 from .version import __version__
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: list, check, show.", rich_markup_mode=None)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: list, check, sample, show.", rich_markup_mode=None)
 runs_app = typer.Typer(no_args_is_help=True, help="Runs: list, rm.", rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
@@ -35,6 +35,7 @@ class Accelerator(enum.StrEnum):
 
 
 Device = Annotated[Accelerator, typer.Option(help="Where to compute; no part of a run's id.")]
+Root = Annotated[Path | None, typer.Option(help="Where the files lie.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
@@ -115,15 +116,16 @@ def list_recipes() -> None:
 
 @data_app.command("list")
 def data_list() -> None:
-    """Every dataset: tasks, where it is looked for, how to get it."""
+    """Every dataset: what it is, where it is looked for, whether it is there."""
     from .datasets import DATASETS
 
     for name in DATASETS:
-        print(f"{name:<20} {DATASETS[name].about}")
+        folder = DATASETS[name].folder()
+        print(f"{name:<14} {'present' if folder.is_dir() else 'absent':<8} {folder}\n{'':<14} {DATASETS[name].about}")
 
 
 @data_app.command("check")
-def data_check(name: str, root: Annotated[Path | None, typer.Option(help="Where the files lie.")] = None) -> None:
+def data_check(name: str, root: Root = None) -> None:
     """Check a dataset whole: every problem in one report, status 2 where there is one."""
     from .datasets import DATASETS
 
@@ -135,21 +137,35 @@ def data_check(name: str, root: Annotated[Path | None, typer.Option(help="Where 
     print(f"{name}: present and sound")
 
 
+@data_app.command("sample")
+def data_sample(
+    name: str,
+    dest: Annotated[Path, typer.Argument(help="A folder that does not exist yet, or is empty.")],
+    count: Annotated[int, typer.Option(min=1, help="Training images; half as many to test.")] = 4,
+) -> None:
+    """Write a small generated set in the layout of a real one."""
+    from .datasets import DATASETS
+
+    DATASETS[name].write_sample(dest, count)
+    print(f"{dest}: a sample of {name}; look at it: mtlkit data show {name} --root {dest}")
+
+
 @data_app.command("show")
 def data_show(
     name: str,
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")] = Path("contact-sheet.png"),
     split: str = "train",
     count: Annotated[int, typer.Option(min=1, max=64)] = 6,
-    root: Annotated[Path | None, typer.Option(help="Where the files lie.")] = None,
+    root: Root = None,
+    params: Annotated[list[str], typer.Option("-p", "--param", help="An option of the dataset: -p holdout=true")] = [],  # noqa: B006
 ) -> None:
     """Write a contact sheet: the first samples with every target."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from . import datasets, files, plots
+    from . import datasets, files, plots, recipes
 
-    options = {"train": count, "test": count} if name == "scenes" else {}
+    options = datasets.DATASETS[name].preview(count) | recipes.parse_overrides(params)
     dataset = datasets.build(name, split, **options, **({"root": root} if root else {}))
     plots.style()
     figure = plots.samples(dataset, range(min(count, len(dataset))))
@@ -247,7 +263,8 @@ def runs_rm(folders: list[Path], yes: Annotated[bool, typer.Option("--yes", "-y"
 @app.command()
 def report(
     paths: Annotated[list[Path], typer.Argument(help="Run folders, or folders above them.")],
-    protocol: Annotated[str, typer.Option(help="pooled or mtan.")] = "pooled",
+    protocol: Annotated[str, typer.Option(help="Whose way of averaging: pooled, mtan, mtan-legacy …")] = "pooled",
+    beside: Annotated[str, typer.Option(help="Also a paper's table: a name in data/published.")] = "",
     by: Annotated[str, typer.Option(help="Δ_MTL averages over: metric or task.")] = "metric",
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="Also write the values with their provenance here.")] = None,
@@ -260,7 +277,7 @@ def report(
     from . import report as reports
     from .runs import find
 
-    rows = reports.entries(find(paths), protocol, by)
+    rows = reports.entries(find(paths), protocol, by) + (reports.published(beside) if beside else [])
     if csv:
         files.write_text(csv.resolve(), reports.tidy(rows, protocol).to_csv(index=False))
     if as_json:
@@ -268,9 +285,30 @@ def report(
         return
     plots.style()
     print(reports.table(rows).T.to_string())
+    for note in reports.footnotes(rows):
+        print(note)
     folder = paths[0] if len(paths) == 1 else Path.cwd()
     page = reports.write_html(rows, folder / "report.html", protocol, title=f"mtlkit: {folder.resolve().name}")
     print(f"\nreport: {batch.shown(page)}")
+
+
+@app.command()
+def evaluate(
+    run: Path,
+    protocols: Annotated[list[str], typer.Option("--protocol", help="May be repeated; default: all.")] = [],  # noqa: B006
+    which: Annotated[
+        str, typer.Option(help="checkpoint (last epoch), best, or a snapshot: epoch-0003.")
+    ] = "checkpoint",
+    split: Annotated[str, typer.Option(help="Of the run's dataset.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a trained run by several protocols side by side, from one set of predictions."""
+    from . import metrics
+    from .evaluation import side_by_side
+    from .runs import load_run
+
+    table = side_by_side(load_run(run), protocols or metrics.PROTOCOLS, which, split)
+    print(table.to_json(indent=2) if as_json else table.round(4).to_string())
 
 
 @app.command()

@@ -105,12 +105,12 @@ def disk() -> Iterator[Finding]:
 
 
 def data() -> Iterator[Finding]:
-    """Which datasets are present and sound."""
+    """Which datasets are present, and whole as far as the names of their files tell."""
     from .datasets import DATASETS
 
     for name in DATASETS:
         try:
-            problems = DATASETS[name].check()
+            problems = DATASETS[name].check(contents=False)
         except KitError as error:
             yield Finding(f"data {name}", "note", str(error))
             continue
@@ -118,4 +118,4 @@ def data() -> Iterator[Finding]:
             more = f" (and {len(problems) - 1} more; type: mtlkit data check {name})" if problems[1:] else ""
             yield Finding(f"data {name}", "problem", problems[0] + more)
         else:
-            yield Finding(f"data {name}", "ok", "present and sound")
+            yield Finding(f"data {name}", "ok", f"in order; to read it all: mtlkit data check {name}")

@@ -28,6 +28,7 @@ PALETTE = [
     "#B8E186", "#969696",
 ]  # fmt: skip
 DEPTH_MAP = "viridis"
+OVERLAY_MAP, OVERLAY_ALPHA = "inferno", 0.7  # perceptually uniform; what stays of the picture below is 1 - alpha
 
 
 def style() -> None:
@@ -124,6 +125,30 @@ def value_limits(array: Tensor | np.ndarray) -> tuple[float, float]:
     values = np.asarray(array)
     values = values[values != 0]
     return tuple(np.percentile(values, [2, 98])) if values.size else (0.0, 1.0)
+
+
+def overlay(
+    image: Tensor | np.ndarray, values: Tensor | np.ndarray, limits: tuple[float, float] = (0.0, 1.0)
+) -> np.ndarray:
+    """Values in colour over an image in grey, RGB uint8 (H, W, 3).
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        values: (h, w); enlarged to the image without smoothing, so that each one is seen.
+        limits: the values at both ends of the colour map.
+    """
+    grey_HW = np.asarray(image).mean(0)
+    (height, width), values = grey_HW.shape, np.asarray(values)
+    rows, columns = (np.arange(n) * m // n for n, m in zip((height, width), values.shape, strict=True))
+    low, high = limits
+    scaled = np.clip((values[rows][:, columns] - low) / max(high - low, 1e-9), 0, 1)
+    rgb = OVERLAY_ALPHA * plt.get_cmap(OVERLAY_MAP)(scaled)[..., :3] + (1 - OVERLAY_ALPHA) * grey_HW[..., None]
+    return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def colour_bar(height: int, width: int) -> np.ndarray:
+    """The colours of ``overlay`` over middle grey, the highest on top, RGB uint8 (height, width, 3)."""
+    return overlay(np.full((3, height, width), 0.5), np.linspace(1, 0, height)[:, None])
 
 
 def picture_grid(
@@ -226,7 +251,7 @@ def learning_curves(runs: Mapping[str, Run | Sequence[Run]], protocol: str = "po
 
 def loss_curves(run: Run) -> Figure:
     """Training and held-out loss of every task over the epochs of one run."""
-    history = run.metrics[run.metrics.metric == "loss"]
+    history = _over_epochs(run).query("metric == 'loss'")
     names = list(dict.fromkeys(history.task))
     figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 2.7), squeeze=False)
     for axis, task in zip(axes[0], names, strict=True):
@@ -264,7 +289,12 @@ def delta_bars(delta: Mapping[str, float], spread: Mapping[str, float] | None = 
 
 def _histories(runs: Mapping[str, Run | Sequence[Run]]) -> pd.DataFrame:
     labelled = [(label, run) for label, found in runs.items() for run in ([found] if isinstance(found, Run) else found)]
-    return pd.concat([run.metrics.assign(run=label) for label, run in labelled], ignore_index=True)
+    return pd.concat([_over_epochs(run).assign(run=label) for label, run in labelled], ignore_index=True)
+
+
+def _over_epochs(run: Run) -> pd.DataFrame:
+    """The history without the one measurement of the test split at the end of a run that is evaluated on validation."""
+    return run.metrics[run.metrics.split.isin(["train", run.recipe.evaluate_on])]
 
 
 def _run_colours(runs: Mapping[str, Run | Sequence[Run]]) -> dict[str, str]:

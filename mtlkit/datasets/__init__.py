@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import scenes  # noqa: F401  (registers its dataset)
+from . import nyuv2, scenes  # noqa: F401  (they register their datasets)
 from .base import DATASETS, MultiTaskDataset, SampleInfo
 
 __all__ = ["DATASETS", "MultiTaskDataset", "SampleInfo", "build"]

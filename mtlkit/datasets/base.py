@@ -1,11 +1,12 @@
 """What every dataset promises: the sample contract, a name for every index, a fingerprint.
 
 A sample is a ``dict[str, Tensor]``: ``image`` float32 (3, H, W) RGB in [0, 1], one entry per task, ``index`` int64 ().
-Targets: ``semantic`` int64 (H, W), -1 ignored; ``depth`` float32 (1, H, W) metres, 0 invalid; ``normals`` float32 (3,
-H, W) unit vectors in the camera frame x right, y down, z forward, all-zero invalid; ``edges``, ``saliency`` float32 (1,
-H, W) in {0, 1}, -1 ignored; ``albedo`` float32 (3, H, W) in [0, 1]; ``flow`` float32 (3, H, W): u, v in pixels from the
-current to the previous frame, confidence in [0, 1]; ``motion`` int64 (H, W), -1 ignored. A dataset converts its files'
-conventions at the door.
+Targets: ``semantic``, ``parts`` int64 (H, W), -1 ignored; ``depth`` float32 (1, H, W) metres, 0 invalid; ``disparity``
+float32 (1, H, W) in the dataset's own recorded unit, 0 invalid; ``normals`` float32 (3, H, W) unit vectors in the
+camera frame x right, y down, z forward, all-zero invalid; ``edges``, ``saliency`` float32 (1, H, W) in {0, 1}, -1
+ignored; ``albedo`` float32 (3, H, W) in [0, 1]; ``flow`` float32 (3, H, W): u, v in pixels from the current to the
+previous frame, confidence in [0, 1]; ``motion`` int64 (H, W), -1 ignored. A dataset converts its files' conventions at
+the door.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .. import files
 from ..errors import KitError, nearest
 from ..registry import Registry
 from ..tasks import Task
@@ -64,11 +67,44 @@ class MultiTaskDataset(Dataset, abc.ABC):
     def info(self, index: int) -> SampleInfo: ...
 
     @classmethod
+    def folder(cls, root: str | os.PathLike | None = None) -> Path:
+        """Where the files are looked for: ``root``, then ``$MTLKIT_DATA/NAME``, then ``data/NAME``."""
+        return files.data_dir(cls.name, root)
+
+    @classmethod
     @abc.abstractmethod
-    def check(cls, root: str | os.PathLike | None = None) -> list[str]:
-        """Every problem of the files on disk, one line each, with the file's name. Raises KitError where there are no
-        files.
+    def check(cls, root: str | os.PathLike | None = None, *, contents: bool = True) -> list[str]:
+        """Every problem of the files on disk, one line each, with the file's name; nothing is written.
+
+        Args:
+            root: where the files lie; None is as in ``folder``.
+            contents: read every file through; False looks at names and numbers of files alone, in no time.
+
+        Raises:
+            KitError: where there are no files.
         """
+
+    @classmethod
+    def write_sample(cls, root: str | os.PathLike, count: int = 4) -> None:
+        """Write a small set in the layout of the real one, made from rendered scenes.
+
+        Args:
+            root: a folder that does not exist yet, or is empty.
+            count: images in its train split.
+
+        Raises:
+            KitError: where the dataset has no sample, ``root`` holds something already or cannot be written.
+        """
+        raise KitError(f"there is no sample of {cls.name!r}: {cls.about}")
+
+    @classmethod
+    def preview(cls, count: int) -> dict[str, Any]:
+        """Options with which looking at the first ``count`` samples of a split costs no more than these samples."""
+        return {}
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} images")
 
 
 DATASETS: Registry[type[MultiTaskDataset]] = Registry("dataset")

@@ -15,6 +15,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +108,7 @@ class Scenes(MultiTaskDataset):
         kind = "-flow" if flow else ""
         self.fingerprint = f"{family}{made.version}{kind}-{split}{self.count}-{height}x{width}-seed{seed}"
         self.pack = pack.build(
-            (files.cache_dir() / "scenes" if root is None else Path(root)) / self.fingerprint,
+            self.folder(root) / self.fingerprint,
             self.count,
             {name: pack.Field(scenes.COMPACT[name], (*_TARGETS[name][0], height, width)) for name in stored},
             functools.partial(scenes.compact_sample, family, split, height, width, seed, flow),
@@ -139,17 +140,22 @@ class Scenes(MultiTaskDataset):
         return SampleInfo(f"{self.family}/{self.split}/{index:05d}", self.size)
 
     @classmethod
-    def check(cls, root: str | os.PathLike | None = None) -> list[str]:
+    def folder(cls, root: str | os.PathLike | None = None) -> Path:
+        """Where the caches are: ``root``, else ``$MTLKIT_CACHE/scenes``, else in the user's cache directory."""
+        return files.cache_dir() / "scenes" if root is None else Path(root)
+
+    @classmethod
+    def preview(cls, count: int) -> dict[str, Any]:
+        """Splits of ``count`` images."""
+        return {"train": count, "validation": count, "test": count}
+
+    @classmethod
+    def check(cls, root: str | os.PathLike | None = None, *, contents: bool = True) -> list[str]:
         """Every damaged cache. Nothing rendered yet is nothing wrong."""
-        folder = files.cache_dir() / "scenes" if root is None else Path(root)
         problems = []
-        for manifest in sorted(folder.glob("*/manifest.json")):
+        for manifest in sorted(cls.folder(root).glob("*/manifest.json")):
             try:
-                pack.open(manifest.parent, verify=True)
+                pack.open(manifest.parent, verify=contents)
             except KitError as error:
                 problems.append(str(error))
         return problems
-
-    def _check_index(self, index: int) -> None:
-        if not 0 <= index < self.count:
-            raise IndexError(f"index {index} of {self.count} images")

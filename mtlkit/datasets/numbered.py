@@ -1,0 +1,206 @@
+"""Folders of numbered arrays, as MTAN's preprocessed datasets come: ``<root>/<part>/<field>/<i>.npy``, channel last.
+
+The numbers go from 0 up without padding; the same number is the same image in every field of a part. Here is what
+reads such a folder, takes its fingerprint and finds everything that is wrong with it; which parts and fields there are,
+a dataset says itself.
+
+Files are named in messages by their place under the root, such as ``train/depth/7.npy``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import KitError
+from . import layout
+
+_NUMBERED = re.compile(r"(0|[1-9][0-9]*)\.npy")
+_BLOCK = 4096  # bytes of a file that its fingerprint reads
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field as it is stored.
+
+    Attributes:
+        channels: the shape of a file after (height, width).
+        values: what is wrong with the values of an array, in words (see ``ranges``).
+        whole: True where integers are as welcome as floating-point numbers.
+    """
+
+    channels: tuple[int, ...]
+    values: Callable[[np.ndarray], Iterable[str]]
+    whole: bool = False
+
+    def check_form(self, array: np.ndarray, size: tuple[int, int] | None) -> None:
+        """Raise KitError where an array is not of this field's dtype and shape; size None is any."""
+        if array.dtype.kind not in ("fiu" if self.whole else "f"):
+            wanted = "numbers" if self.whole else "floating-point numbers"
+            raise KitError(f"dtype {array.dtype}; expected {wanted}")
+        expected = (*(size or array.shape[:2]), *self.channels)
+        if array.shape != expected:
+            raise KitError(f"shape {array.shape}; expected {expected}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """The files of a dataset.
+
+    Attributes:
+        name: of the dataset.
+        root: the folder that holds its parts.
+        fields: the fields of every part.
+    """
+
+    name: str
+    root: Path
+    fields: Mapping[str, Field]
+
+    def numbers(self, part: str, field: str) -> list[int]:
+        """The numbers of the files of one field, in order. Raises KitError where there is no such folder."""
+        try:
+            found = map(_NUMBERED.fullmatch, layout.entries(self.root / part / field))
+        except OSError as error:
+            raise self._error(f"{part}/{field}", f"cannot be listed ({error.strerror})") from error
+        return sorted(int(match[1]) for match in found if match)
+
+    def read(self, part: str, field: str, number: int, size: tuple[int, int] | None = None) -> np.ndarray:
+        """One file as it is stored; ``size`` is the (height, width) that it must have, None is any.
+
+        Raises:
+            KitError: names the file that cannot be read or has another dtype or shape.
+        """
+        place = f"{part}/{field}/{number}.npy"
+        try:
+            array = layout.read_npy(self.root / place)
+            self.fields[field].check_form(array, size)
+        except KitError as error:
+            raise self._error(place, str(error)) from error
+        return array
+
+    def fingerprint(self, part: str, numbers: Sequence[int]) -> str:
+        """16 hexadecimal digits of the names, sizes and contents of the files with these numbers.
+
+        Of each file the 4 KiB in its middle are read, which takes a second for thousands. It misses a change that
+        leaves the size and these bytes as they were: another value at the border of one image, say. Times do not
+        count: a copy is the same data.
+
+        Raises:
+            KitError: names a file that cannot be read.
+        """
+        digest = hashlib.sha256()
+        for place in (f"{part}/{field}/{number}.npy" for field in self.fields for number in numbers):
+            path = self.root / place
+            try:
+                with path.open("rb") as file:
+                    size = path.stat().st_size
+                    file.seek(max(0, size - _BLOCK) // 2)
+                    digest.update(f"{place} {size}\n".encode() + file.read(_BLOCK))
+            except OSError as error:
+                raise self._error(place, f"cannot be read ({error.strerror})") from error
+        return digest.hexdigest()[:16]
+
+    def _error(self, place: str, reason: str) -> KitError:
+        return KitError(f"{place}: {reason}; type: mtlkit data check {self.name} --root {self.root}")
+
+
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+def check(data: Folder, counts: Mapping[str, int], size: tuple[int, int], contents: bool = True) -> list[str]:
+    """Everything that is wrong with a folder, one line each: the file or folder, what was found, what is expected.
+
+    Args:
+        data: the folder, which exists.
+        counts: images by part, where there is no ``mtlkit-sample.json``, which says it of a sample.
+        size: (height, width) of an image, likewise.
+        contents: read every file through; False looks at names alone.
+    """
+    problems, note = [], None
+    try:
+        note = layout.read_note(data.root, data.name)
+    except KitError as error:
+        problems.append(str(error))
+    if note is not None:
+        counts, size = {part: note.counts.get(part, 0) for part in counts}, note.size
+    problems += _strays(data.root, "", {*counts, layout.NOTE})
+    for part, count in counts.items():
+        problems += _part(data, part, count)
+    if contents:
+        jobs = list(_files(data, counts))
+        problems += layout.examine(jobs, functools.partial(_file, data, size), f"checking {data.name}")
+    return problems
+
+
+def _strays(root: Path, folder: str, known: set[str]) -> Iterator[str]:
+    try:
+        strays = [entry for entry in layout.entries(root / folder) if entry not in known]
+    except OSError as error:
+        yield f"{folder or root}: cannot be listed ({error.strerror})"
+        return
+    for entry in strays:
+        yield f"{folder}/{entry}: stray; expected {', '.join(sorted(known))} alone".removeprefix("/")
+
+
+def _part(data: Folder, part: str, count: int) -> Iterator[str]:
+    """What is wrong with the names of the files of one part."""
+    if not (data.root / part).is_dir():
+        yield f"{part}: missing folder; expected {', '.join(data.fields)} in it"
+        return
+    yield from _strays(data.root, part, set(data.fields))
+    expected = f"0.npy ... {count - 1}.npy"
+    there: dict[str, set[int]] = {}
+    for field in data.fields:
+        try:
+            there[field] = set(data.numbers(part, field))
+        except KitError:
+            yield f"{part}/{field}: missing folder; expected {expected} in it"
+            continue
+        for entry in layout.entries(data.root / part / field):
+            match = _NUMBERED.fullmatch(entry)
+            if not match or int(match[1]) >= count:
+                yield f"{part}/{field}/{entry}: stray; expected {expected} alone"
+    yield from _gaps(part, there, count)
+
+
+def _gaps(part: str, there: dict[str, set[int]], count: int) -> Iterator[str]:
+    """Numbers that are missing in some field, or in all of them before the last one; and how many there are."""
+    somewhere = sorted(n for n in set().union(*there.values()) if n < count)
+    if len(somewhere) != count:
+        yield f"{part}: {len(somewhere)} images; expected {count}"
+    for n in range(somewhere[-1] + 1 if somewhere else 0):
+        having = [field for field in there if n in there[field]]
+        if not having:
+            yield f"{part}/{next(iter(there))}/{n}.npy: missing, as in every field; expected no gap in the numbers"
+            continue
+        for field in there:
+            if n not in there[field]:
+                yield f"{part}/{field}/{n}.npy: missing; expected as in {', '.join(having)}"
+
+
+def _files(data: Folder, counts: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
+    for part, count in counts.items():
+        for field in data.fields:
+            with contextlib.suppress(KitError):  # a folder that is missing has been told
+                yield from ((part, field, n) for n in data.numbers(part, field) if n < count)
+
+
+def _file(data: Folder, size: tuple[int, int], job: tuple[str, str, int]) -> list[str]:
+    """What is wrong with one file."""
+    part, field, number = job
+    shown = f"{part}/{field}/{number}.npy"
+    try:
+        array = layout.read_npy(data.root / shown)
+        data.fields[field].check_form(array, size)
+    except KitError as error:
+        return [f"{shown}: {error}"]
+    with np.errstate(all="ignore"):  # what overflows is found as not finite
+        return [f"{shown}: {problem}" for problem in data.fields[field].values(array.astype(np.float64, copy=False))]
