@@ -100,12 +100,13 @@ def test_the_id_depends_on_the_data_and_not_on_where_they_lie(tiny):
 # --- sweeps ---
 
 
-def test_the_main_job_is_three_baselines_and_three_weightings():
+def test_the_main_job_is_three_baselines_three_weightings_and_mtan():
     runs = recipes.expand("rooms-reproduce")
     seeds = {run.seed for run in runs}
     described = [(r.architecture.name, r.weighting.name, tuple(r.tasks)) for r in runs if r.seed == min(seeds)]
     everything = ("semantic", "depth", "normals")
     assert described == [
+        ("mtan", "equal", everything),
         ("single", "equal", ("semantic",)),
         ("single", "equal", ("depth",)),
         ("single", "equal", ("normals",)),
@@ -113,7 +114,7 @@ def test_the_main_job_is_three_baselines_and_three_weightings():
         ("split", "uncertainty", everything),
         ("split", "dwa", everything),
     ]
-    assert len(runs) == 6 * len(seeds)
+    assert len(runs) == 7 * len(seeds)
 
 
 def test_a_sweep_is_no_single_run():
