@@ -16,15 +16,16 @@ _HOME = {
     "build": "architectures",
     "fit": "training",
     "load_run": "runs",
+    "record": "recording",
     "delta_mtl": "metrics",
     "Task": "tasks",
 }
 _MODULES = {
-    "architectures", "batch", "datasets", "layers", "losses", "metrics", "notebook", "optimisers", "plots", "recipes",
-    "report", "runs", "scenes", "tasks", "training", "transforms", "viewers", "weighting",
+    "architectures", "attention", "batch", "datasets", "layers", "losses", "metrics", "notebook", "optimisers", "plots",
+    "recipes", "recording", "report", "runs", "scenes", "tasks", "training", "transforms", "viewers", "weighting",
 }  # fmt: skip
 
-__all__ = ["KitError", "Task", "__version__", "build", "delta_mtl", "fit", "load_run"]
+__all__ = ["KitError", "Task", "__version__", "build", "delta_mtl", "fit", "load_run", "record"]
 
 
 def __getattr__(name: str):

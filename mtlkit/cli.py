@@ -1,4 +1,5 @@
-"""The command line: ``mtlkit doctor | data | models | weightings | recipes | run | sweep | runs | report | predict``.
+"""The command line: ``mtlkit doctor | data | models | weightings | recipes | run | sweep | runs | report | evaluate |
+predict | attention``.
 
 Bad input ends with one line and status 2, a run that failed with status 1; Ctrl-C with 130.
 """
@@ -36,6 +37,7 @@ class Accelerator(enum.StrEnum):
 
 Device = Annotated[Accelerator, typer.Option(help="Where to compute; no part of a run's id.")]
 Root = Annotated[Path | None, typer.Option(help="Where the files lie.")]
+Which = Annotated[str, typer.Option(help="checkpoint (last epoch), best, or a snapshot: epoch-0003.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
@@ -82,11 +84,15 @@ def models(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
         return
+    longest = max(len(row["name"]) for row in found)
+    notes = list(dict.fromkeys(row["note"] for row in found if row["note"]))
     for row in found:
-        size = f"{row['height']}x{row['width']}"
-        counts = f"{row['parameters']:>12,} {_agrees(row, 'parameters')}  {row['macs']:>16,} {_agrees(row, 'macs')}"
-        print(f"{row['name']:<44} {row['preset']:<9} {size:<8} {counts}  {row['note'] or ''}".rstrip())
+        counts = f"{row['parameters']:>11,} {_agrees(row, 'parameters')} {row['macs']:>15,} {_agrees(row, 'macs')}"
+        note = f"  [{notes.index(row['note']) + 1}]" if row["note"] else ""
+        print(f"{row['name']:<{longest}} {counts}{note}")
     print("parameters, MACs (batch 1); = equal to the reference, ! differs, - no reference")
+    for number, note in enumerate(notes, 1):
+        print(f"[{number}] {note}")
 
 
 def _agrees(row: dict, key: str) -> str:
@@ -296,9 +302,7 @@ def report(
 def evaluate(
     run: Path,
     protocols: Annotated[list[str], typer.Option("--protocol", help="May be repeated; default: all.")] = [],  # noqa: B006
-    which: Annotated[
-        str, typer.Option(help="checkpoint (last epoch), best, or a snapshot: epoch-0003.")
-    ] = "checkpoint",
+    which: Which = "checkpoint",
     split: Annotated[str, typer.Option(help="Of the run's dataset.")] = "test",
     as_json: AsJson = False,
 ) -> None:
@@ -316,7 +320,7 @@ def predict(
     run: Path,
     images: list[Path],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pictures.")] = Path("predictions"),
-    which: Annotated[str, typer.Option(help="checkpoint (last epoch) or best.")] = "checkpoint",
+    which: Which = "checkpoint",
 ) -> None:
     """Write what a trained run sees in your own images: one PNG for every image and task."""
     import matplotlib
@@ -326,6 +330,27 @@ def predict(
     from .runs import load_run
 
     for path in predict_images(load_run(run), images, output, which):
+        print(path)
+
+
+@app.command()
+def attention(
+    run: Path,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what is drawn.")] = Path("attention"),
+    index: Annotated[int, typer.Option(help="Of the sample in the held-out split.")] = 0,
+    which: Which = "checkpoint",
+    level: Annotated[str, typer.Option(help="Of the masks, such as encoder0; default: the first.")] = "",
+) -> None:
+    """Write what the masks of a trained run let through: figures, a viewer, with snapshots an animation."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from . import plots
+    from .attention import save
+    from .runs import load_run
+
+    plots.style()
+    for path in save(load_run(run), output, index, which, level or None):
         print(path)
 
 

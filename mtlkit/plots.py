@@ -151,6 +151,13 @@ def colour_bar(height: int, width: int) -> np.ndarray:
     return overlay(np.full((3, height, width), 0.5), np.linspace(1, 0, height)[:, None])
 
 
+def overlay_bar(axes: np.ndarray, limits: tuple[float, float]) -> None:
+    """The same as a colour bar beside some axes; values beyond its ends have the colour of the end."""
+    colours = matplotlib.colors.ListedColormap(colour_bar(256, 1)[::-1, 0] / 255.0)
+    scale = plt.cm.ScalarMappable(matplotlib.colors.Normalize(*limits), colours)
+    axes.flat[0].figure.colorbar(scale, ax=axes, extend="both", shrink=0.8, aspect=25, pad=0.01)
+
+
 def picture_grid(
     rows: Sequence[Sequence[np.ndarray]],
     columns: Sequence[str],

@@ -12,6 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["cli"],
     ["batch", "report", "predict", "doctor"],
+    ["attention"],
     ["notebook", "viewers"],
     ["plots"],
     ["training"],
@@ -24,7 +25,7 @@ FLOORS = [
     ["tasks"],
     ["metrics"],
     ["losses"],
-    ["kernels", "files", "registry"],
+    ["kernels", "files", "registry", "recording"],
     ["errors", "version"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
