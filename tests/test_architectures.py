@@ -1,4 +1,4 @@
-"""Architectures: the contract every one keeps (a loop over the registry), and SegNet as the reference page has it.
+"""Architectures: the contract every one keeps on every backbone (a loop over the registry), bad input, and sharing.
 
 Shapes: B batch, C channels, H/W size.
 """
@@ -12,27 +12,32 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import mtlkit
 from mtlkit import KitError, tasks
 from mtlkit.architectures import ARCHITECTURES, MultiTaskModel, build, count_macs, count_parameters
+from mtlkit.architectures.backbones import BACKBONES
 from mtlkit.architectures.base import MAC_RULES
-from mtlkit.layers import segnet
 
 TASKS = [tasks.semantic(["a", "b", "c", "d"]), tasks.depth(), tasks.normals()]
 NAMES = [task.name for task in TASKS]
 CHANNELS = {task.name: task.channels for task in TASKS}
-every_architecture = pytest.mark.parametrize("name", list(ARCHITECTURES))
+DEEPLAB = "resnet50-deeplabv3"
+# every architecture, on every backbone where it takes one
+NETWORKS = {
+    "-".join([name, *options.values()]): (name, options)
+    for name in ARCHITECTURES
+    for options in ([{"backbone": b} for b in BACKBONES] if "backbone" in ARCHITECTURES.options(name) else [{}])
+}
+every_network = pytest.mark.parametrize("network", NETWORKS)
 
 
-def small(name: str, count: int = 3, width: float = 0.125, seed: int = 0) -> MultiTaskModel:
+def small(network: str, count: int = 3, width: float = 0.125, seed: int = 0) -> MultiTaskModel:
     torch.manual_seed(seed)
-    return build(name, TASKS[:count], width=width)
+    name, options = NETWORKS[network]
+    return build(name, TASKS[:count], width=width, **options)
 
 
 def images(model: MultiTaskModel, batch: int = 2, height: int = 32, width: int = 64) -> dict[str, torch.Tensor]:
@@ -54,19 +59,19 @@ def gradient(loss: torch.Tensor, parameters: list[nn.Parameter]) -> list[torch.T
 # --- what every architecture promises ------------------------------------------------------------------------------
 
 
-@every_architecture
+@every_network
 @pytest.mark.parametrize(("height", "width", "scale"), [(32, 64, 0.125), (64, 32, 0.25), (96, 64, 0.13)])
-def test_outputs_have_input_resolution(name, height, width, scale):
-    model = small(name, width=scale)
+def test_outputs_have_input_resolution(network, height, width, scale):
+    model = small(network, width=scale)
     outputs = model(images(model, 2, height, width))
     assert {key: tuple(raw.shape) for key, raw in outputs.items()} == {
         key: (2, channels, height, width) for key, channels in CHANNELS.items()
     }
 
 
-@every_architecture
-def test_a_tensor_a_batch_and_a_choice_of_tasks_agree(name):
-    model = small(name).eval()
+@every_network
+def test_a_tensor_a_batch_and_a_choice_of_tasks_agree(network):
+    model = small(network).eval()
     streams = images(model)
     everything = model(streams | {"index": torch.arange(2)})
     chosen = model(streams, ["normals"])
@@ -78,10 +83,10 @@ def test_a_tensor_a_batch_and_a_choice_of_tasks_agree(name):
         torch.testing.assert_close(alone["depth"], everything["depth"], rtol=0, atol=0)
 
 
-@every_architecture
+@every_network
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_parameters_belong_to_the_tasks_whose_losses_reach_them(name, count):
-    model = small(name, count)
+def test_parameters_belong_to_the_tasks_whose_losses_reach_them(network, count):
+    model = small(network, count)
     parameters = list(model.parameters())
     reached = {
         task: {id(p) for p, g in zip(parameters, gradient(loss, parameters), strict=True) if g is not None}
@@ -96,9 +101,9 @@ def test_parameters_belong_to_the_tasks_whose_losses_reach_them(name, count):
     assert sorted(owned) == sorted(map(id, parameters)), "each parameter in one part, exactly"
 
 
-@every_architecture
-def test_every_parameter_is_trained(name):
-    model = small(name)
+@every_network
+def test_every_parameter_is_trained(network):
+    model = small(network)
     sum(losses(model(images(model))).values()).backward()
     auxiliary = {id(p) for p in model.auxiliary_parameters()}
     for key, parameter in model.named_parameters():
@@ -108,16 +113,16 @@ def test_every_parameter_is_trained(name):
         assert parameter.grad.abs().max() > 0, key
 
 
-@every_architecture
-def test_parameter_groups_hold_everything_once(name):
-    model = small(name)
+@every_network
+def test_parameter_groups_hold_everything_once(network):
+    model = small(network)
     grouped = [id(p) for group in model.parameter_groups().values() for p in group]
     assert sorted(grouped) == sorted(map(id, model.parameters()))
 
 
-@every_architecture
-def test_the_representation_is_where_trunk_and_heads_part(name):
-    model = small(name)
+@every_network
+def test_the_representation_is_where_trunk_and_heads_part(network):
+    model = small(network)
     outputs, features = model(images(model), return_features=True)
     assert all(isinstance(feature, torch.Tensor) for feature in features.values())
     if model.representation() is None:
@@ -133,9 +138,9 @@ def test_the_representation_is_where_trunk_and_heads_part(name):
             torch.testing.assert_close(a, b)
 
 
-@every_architecture
-def test_the_last_shared_layer_is_shared(name):
-    model = small(name)
+@every_network
+def test_the_last_shared_layer_is_shared(network):
+    model = small(network)
     layer = model.last_shared_layer()
     shared = {id(p) for p in model.shared_parameters()}
     if layer is None:
@@ -144,9 +149,9 @@ def test_the_last_shared_layer_is_shared(name):
         assert id(layer.weight) in shared
 
 
-@every_architecture
-def test_saved_and_loaded_is_the_same_model(name, tmp_path):
-    model, other = small(name, seed=0), small(name, seed=1)
+@every_network
+def test_saved_and_loaded_is_the_same_model(network, tmp_path):
+    model, other = small(network, seed=0), small(network, seed=1)
     model(images(model))  # moves the running statistics
     torch.save(model.state_dict(), tmp_path / "model.pt")
     other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
@@ -154,9 +159,9 @@ def test_saved_and_loaded_is_the_same_model(name, tmp_path):
         assert torch.equal(raw, other.eval()(images(other))[task])
 
 
-@every_architecture
-def test_a_deep_copy_is_independent(name):
-    model = small(name).eval()
+@every_network
+def test_a_deep_copy_is_independent(network):
+    model = small(network).eval()
     twin = copy.deepcopy(model)
     before = model(images(model))
     with torch.no_grad():
@@ -167,9 +172,9 @@ def test_a_deep_copy_is_independent(name):
     assert twin(images(twin))["depth"].abs().max() == 0
 
 
-@every_architecture
-def test_in_eval_mode_an_image_is_predicted_alone(name):
-    model = small(name).eval()
+@every_network
+def test_in_eval_mode_an_image_is_predicted_alone(network):
+    model = small(network).eval()
     streams = images(model)
     with torch.no_grad():
         together = model(streams)
@@ -180,16 +185,28 @@ def test_in_eval_mode_an_image_is_predicted_alone(name):
         torch.testing.assert_close(raw[:1], alone[task], rtol=1e-4, atol=1e-5)
 
 
-@every_architecture
-def test_two_models_of_one_seed_are_equal(name):
-    one, two = small(name).state_dict(), small(name).state_dict()
+@every_network
+def test_training_depends_on_the_seed_alone(network):
+    """Dropout draws from torch's random state, which a run saves and restores."""
+    model = small(network)
+    streams = images(model)
+    passes = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        passes.append(model(streams))
+    assert all(torch.equal(passes[0][task], passes[1][task]) for task in NAMES)
+
+
+@every_network
+def test_two_models_of_one_seed_are_equal(network):
+    one, two = small(network).state_dict(), small(network).state_dict()
     assert all(torch.equal(one[key], two[key]) for key in one)
-    assert any(not torch.equal(one[key], value) for key, value in small(name, seed=1).state_dict().items())
+    assert any(not torch.equal(one[key], value) for key, value in small(network, seed=1).state_dict().items())
 
 
-@every_architecture
-def test_bfloat16_stays_close(name):
-    model = small(name)
+@every_network
+def test_bfloat16_stays_close(network):
+    model = small(network)
     streams = images(model)
     with torch.autocast("cpu", torch.bfloat16):
         sum(losses(model(streams)).values()).backward()
@@ -202,15 +219,15 @@ def test_bfloat16_stays_close(name):
         assert (rounded[task].float() - raw).norm() < 0.1 * raw.norm(), task
 
 
-@every_architecture
-def test_width_scales_the_parameters(name):
-    half, quarter = (count_parameters(small(name, width=width)) for width in (0.5, 0.25))
+@every_network
+def test_width_scales_the_parameters(network):
+    half, quarter = (count_parameters(small(network, width=width)) for width in (0.5, 0.25))
     assert 3.5 < half / quarter < 4.1
 
 
-@every_architecture
-def test_counting_leaves_the_model_alone(name):
-    model = small(name)
+@every_network
+def test_counting_leaves_the_model_alone(network):
+    model = small(network)
     model.train()
     before = copy.deepcopy(model.state_dict())
     macs = {rule: count_macs(model, 32, 64, rule) for rule in MAC_RULES}
@@ -224,12 +241,25 @@ def test_counting_leaves_the_model_alone(name):
 # --- bad input says what to do -------------------------------------------------------------------------------------
 
 
-@every_architecture
-def test_an_unknown_task_names_the_nearest(name):
+@every_network
+def test_an_unknown_task_names_the_nearest(network):
+    model = small(network)
     with pytest.raises(KitError, match="did you mean 'depth'"):
-        small(name)(images(small(name)), ["dept"])
+        model(images(model), ["dept"])
     with pytest.raises(KitError, match="did you mean 'normals'"):
-        small(name).task_parameters("normal")
+        model.task_parameters("normal")
+
+
+@every_network
+def test_the_smallest_batch_trains_and_a_smaller_one_is_refused(network):
+    model = small(network)
+    assert all(raw.isfinite().all() for raw in model(images(model, model.smallest_batch)).values())
+    if model.smallest_batch > 1:
+        too_few = images(model, model.smallest_batch - 1)
+        with pytest.raises(KitError, match="needs 2 images or more .* found 1; .* call .eval") as caught:
+            model(too_few)
+        assert "\n" not in str(caught.value)
+        model.eval()(too_few)
 
 
 @pytest.mark.parametrize(
@@ -248,13 +278,13 @@ def test_an_unknown_task_names_the_nearest(name):
 )
 def test_an_input_that_does_not_fit_says_how_to_make_it(image, message):
     with pytest.raises(KitError, match=message) as caught:
-        small("split")({"image": image})
+        small("split-segnet")({"image": image})
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_entry_is_named():
     with pytest.raises(KitError, match="found \\['img'\\]; add the entry 'image'"):
-        small("split")({"img": torch.rand(1, 3, 32, 32)})
+        small("split-segnet")({"img": torch.rand(1, 3, 32, 32)})
 
 
 class Streams(MultiTaskModel):
@@ -317,144 +347,27 @@ def test_a_model_that_does_not_exist_is_refused(arguments, options, message):
         mtlkit.build(*arguments, **options)
 
 
-# --- SegNet, as the reference has it ---------------------------------------------------------------------------------
-
-# every CBR of the network in order, channels in and out: five encoder stages, five decoder steps
-ENCODER = [
-    [(3, 64), (64, 64)],
-    [(64, 128), (128, 128)],
-    [(128, 256), (256, 256), (256, 256)],
-    [(256, 512), (512, 512), (512, 512)],
-    [(512, 512), (512, 512), (512, 512)],
-]
-DECODER = [
-    [(512, 512), (512, 512), (512, 512)],
-    [(512, 256), (256, 256), (256, 256)],
-    [(256, 128), (128, 128), (128, 128)],
-    [(128, 64), (64, 64)],
-    [(64, 64), (64, 64)],
-]
-
-
-def count(parameters) -> int:
-    return sum(parameter.numel() for parameter in parameters)
-
-
-def test_subtotals_of_parameters():
-    with torch.device("meta"):
-        trunk = segnet.SegNet()
-    parts = [[getattr(stage, part).parameters() for stage in half] for half in (trunk.encoder, trunk.decoder)
-             for part in ("entry", "extra")]  # fmt: skip
-    assert [count(itertools.chain(*part)) for part in parts] == [3_913_728, 10_809_408, 3_947_520, 6_272_640]
-    heads = {outputs: count(segnet.Head(64, outputs).parameters()) for outputs in (13, 7, 1, 3)}
-    assert heads == {13: 37_773, 7: 37_383, 1: 36_993, 3: 37_123}
-    with torch.device("meta"):
-        single, split = (build(name, TASKS[:n]) for name, n in (("single", 1), ("split", 3)))
-    assert len(list(single.parameters())) == 108
-    assert len(list(split.parameters())) == 116  # 117 with the released logsigma
-
-
-def blocks(table: list[tuple[int, int]], width: int) -> nn.Sequential:
-    """The same CBRs, written down a second time: every channel count divided by ``width``, but for the image's."""
-    layers = []
-    for a, b in table:
-        a = a if a == 3 else a // width
-        layers += [nn.Conv2d(a, b // width, 3, 1, 1), nn.BatchNorm2d(b // width), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
-def test_features_equal_those_of_the_table():
-    torch.manual_seed(0)
-    trunk = segnet.SegNet(segnet.scaled(1 / 16))
-    segnet.initialise(trunk)
-    encoder, decoder = ([blocks(stage, 16) for stage in half] for half in (ENCODER, DECODER))
-    theirs = [p for stage in (*encoder, *decoder) for p in stage.parameters()]
-    with torch.no_grad():
-        for a, b in zip(theirs, trunk.parameters(), strict=True):  # strict: the same parameters in the same order
-            a.copy_(b)
-    x = image = torch.rand(2, 3, 64, 96)
-    expected, where = {}, []
-    for s, stage in enumerate(encoder):
-        expected[f"e{s}"] = stage[:3](x)
-        expected[f"x{s}"] = stage[3:](expected[f"e{s}"])
-        x, indices = nn.MaxPool2d(2, 2, return_indices=True)(expected[f"x{s}"])
-        where.append(indices)
-    for d, stage in enumerate(decoder):
-        expected[f"u{d}"] = nn.MaxUnpool2d(2, 2)(x, where[4 - d])
-        x = expected[f"y{d}"] = stage(expected[f"u{d}"])
-    found = {}
-    y4 = trunk(image, found)
-    assert found.keys() == expected.keys() and y4 is found["y4"]
-    for key, feature in expected.items():
-        torch.testing.assert_close(found[key], feature, rtol=1e-4, atol=1e-5, msg=key)
-
-
-def test_a_head_is_its_two_convolutions():
-    torch.manual_seed(0)
-    head = segnet.Head(5, 3).double()
-    x = torch.rand(2, 5, 6, 7, dtype=torch.double, requires_grad=True)
-    inputs = [x, *head.parameters()]
-    one, two = head(x), head.project(head.conv(x))
-    torch.testing.assert_close(one, two)
-    for a, b in zip(gradient(one.sin().sum(), inputs), gradient(two.sin().sum(), inputs), strict=True):
-        torch.testing.assert_close(a, b)
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 4), st.booleans())
-def test_unpooling_puts_maxima_back(seed, half_height, half_width, channels_last):
-    generator = torch.Generator().manual_seed(seed)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    x = torch.rand(2, 3, 2 * half_height, 2 * half_width, generator=generator).add(0.1).contiguous(memory_format=layout)
-    pooled, where = segnet.pool(x)
-    back = segnet.unpool(pooled, where)
-    kept = back != 0
-    assert torch.equal(back[kept], x[kept])
-    assert torch.equal(F.avg_pool2d(kept.float(), 2), torch.full_like(pooled, 0.25)), "one in each 2x2"
-    assert torch.equal(segnet.pool(back)[0], pooled)
-
-
-def test_initialisation_is_xavier_normal():
-    torch.manual_seed(0)
-    model = build("split", TASKS)
-    for key, layer in model.named_modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            assert (layer.weight == 1).all() and (layer.bias == 0).all(), key
-        if isinstance(layer, nn.Conv2d):
-            fans = (layer.in_channels + layer.out_channels) * layer.kernel_size[0] * layer.kernel_size[1]
-            expected, found, n = math.sqrt(2 / fans), layer.weight.std().item(), layer.weight.numel()
-            assert abs(found / expected - 1) < 5 / math.sqrt(2 * n), key  # five standard errors
-            assert (layer.bias == 0).all(), key
-            if n > 1000:  # a uniform distribution of this spread ends at sqrt(3) deviations
-                assert layer.weight.abs().max() > 2.5 * expected, key
-
-
-def test_uniform_initialisation_is_bounded():
-    torch.manual_seed(0)
-    stage = segnet.Stage(16, 32, 32)
-    segnet.initialise(stage, "uniform")
-    weight = stage.last_conv.weight
-    bound = math.sqrt(6 / (64 * 9))
-    assert 0.95 * bound < weight.abs().max() <= bound
-    with pytest.raises(KitError, match="did you mean 'uniform'"):
-        segnet.initialise(stage, "unifrom")
-
-
-def test_the_last_conv_of_a_stage():
-    stage = segnet.Stage(4, 6, 8, 10)
-    assert stage.last_conv is stage.extra[1].conv and stage.last_conv.out_channels == 10
-    assert segnet.Stage(4, 6).last_conv.out_channels == 6
-
-
 # --- single and split ------------------------------------------------------------------------------------------------
 
 
-def test_single_with_three_tasks_is_three_singles():
-    model = small("single")
+every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
+
+
+def without_dropout(model: MultiTaskModel) -> MultiTaskModel:
+    """So that two models which draw in another order can be compared in training mode."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    return model
+
+
+@every_backbone
+def test_single_with_three_tasks_is_three_singles(backbone):
+    model = without_dropout(small(f"single-{backbone}"))
     outputs = model(images(model))
     sum(losses(outputs).values()).backward()  # equal weighting
     for task in TASKS:
-        alone = build("single", [task], width=0.125)
+        alone = without_dropout(build("single", [task], width=0.125, backbone=backbone))
         name = task.name
         alone.trunks[name].load_state_dict(model.trunks[name].state_dict())
         alone.heads[name].load_state_dict(model.heads[name].state_dict())
@@ -466,18 +379,23 @@ def test_single_with_three_tasks_is_three_singles():
     assert model.shared_parameters() == [] and model.representation() is None and model.last_shared_layer() is None
 
 
-def test_single_computes_only_what_is_asked():
-    model = small("single")
+@pytest.mark.parametrize(("backbone", "kinds", "numbers"), [("segnet", "exuy", "01234"), (DEEPLAB, "bt", "1234")])
+def test_single_computes_only_what_is_asked(backbone, kinds, numbers):
+    model = small(f"single-{backbone}")
     _, features = model(images(model), ["depth"], return_features=True)
-    assert set(features) == {f"depth/{kind}{i}" for kind in "exuy" for i in range(5)}
+    assert set(features) == {f"depth/{kind}{number}" for kind in kinds for number in numbers}
 
 
-def test_split_shares_all_but_the_heads():
-    model = small("split")
-    assert model.last_shared_layer() is model.trunk.decoder[4].extra[0].conv
+@pytest.mark.parametrize(
+    ("backbone", "last", "trunk", "head"),
+    [("segnet", "decoder.4.extra.0.conv", 104, 4), (DEEPLAB, "layer4.2.conv3", 159, 23)],
+)
+def test_split_shares_all_but_the_heads(backbone, last, trunk, head):
+    model = small(f"split-{backbone}")
+    assert model.last_shared_layer() is model.trunk.get_submodule(last)
     assert [id(p) for p in model.shared_parameters()] == [id(p) for p in model.trunk.parameters()]
-    assert len(model.shared_parameters()) == 104
+    assert len(model.shared_parameters()) == trunk
     for name in NAMES:
-        assert len(model.task_parameters(name)) == 4
+        assert len(model.task_parameters(name)) == head
     groups = model.parameter_groups()
-    assert {name: len(group) for name, group in groups.items()} == {"backbone": 104, "heads": 12}
+    assert {name: len(group) for name, group in groups.items()} == {"backbone": trunk, "heads": 3 * head}

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from mtlkit import cli
 from mtlkit.architectures import ARCHITECTURES
 from mtlkit.architectures.catalogue import ENTRIES, rows
 
@@ -13,6 +14,7 @@ KEYS = [
     "name", "architecture", "backbone", "preset", "tasks", "height", "width", "parameters", "macs", "macs_rule",
     "reference_parameters", "reference_macs", "note",
 ]  # fmt: skip
+CITYSCAPES_SIZES = ("128x256", "256x512", "288x384")
 ROWS = rows()
 
 
@@ -44,14 +46,55 @@ def test_the_rows_of_single_and_split():
         "nyuv2/split/semantic+depth+normals/288x384",
         "cityscapes-2/single/semantic/128x256",
         "cityscapes-19/single/semantic/128x256",
-        *(f"cityscapes-7/single/semantic/{size}" for size in ("128x256", "256x512", "288x384")),
-        *(f"cityscapes-7/split/semantic+disparity/{size}" for size in ("128x256", "256x512", "288x384")),
+        *(f"cityscapes-7/single/semantic/{size}" for size in CITYSCAPES_SIZES),
+        *(f"cityscapes-7/split/semantic+disparity/{size}" for size in CITYSCAPES_SIZES),
     }
 
 
-def test_a_class_costs_65_parameters():
-    counts = {row["name"].split("/")[0]: row["parameters"] for row in ROWS if "single/semantic" in row["name"]}
+def test_the_rows_of_mtan():
+    found = {row["name"]: row for row in ROWS if row["architecture"] == "mtan"}
+    stan = {f"nyuv2/mtan/{task}/288x384" for task in ("semantic", "depth", "normals")}
+    stan |= {f"cityscapes-7/mtan/semantic/{size}" for size in CITYSCAPES_SIZES}
+    assert found.keys() >= stan | {
+        "nyuv2/mtan/semantic+depth+normals/288x384",
+        "nyuv2/mtan-resnet50-deeplabv3/semantic+depth+normals/288x384",
+        "cityscapes-2/mtan/semantic+disparity/128x256",
+        "cityscapes-19/mtan/semantic+disparity/128x256",
+        *(f"cityscapes-7/mtan/semantic+disparity/{size}" for size in CITYSCAPES_SIZES),
+    }
+    assert {name for name, row in found.items() if "STAN" in (row["note"] or "")} == stan
+
+
+def test_a_name_says_which_backbone_where_there_is_a_choice():
+    named = {row["name"].split("/")[1]: (row["architecture"], row["backbone"]) for row in ROWS}
+    for architecture in ("single", "split", "mtan"):
+        assert named[architecture] == (architecture, "segnet")
+        assert named[f"{architecture}-resnet50-deeplabv3"] == (architecture, "resnet50-deeplabv3")
+
+
+def test_deeplab_s_split_is_three_singles_less_two_trunks():
+    """References of both are summed up from sub-totals of MTAN; 23 508 032 is ResNet-50 without its classifier."""
+    count = {row["name"].split("/")[2]: row["reference_parameters"] for row in ROWS
+             if row["backbone"] == "resnet50-deeplabv3" and row["architecture"] in ("single", "split")}  # fmt: skip
+    singles = sum(count[task] for task in ("semantic", "depth", "normals"))
+    assert singles - count["semantic+depth+normals"] == 2 * 23_508_032
+
+
+@pytest.mark.parametrize("network", ["single/semantic", "mtan/semantic+disparity"])
+def test_a_class_costs_65_parameters(network):
+    counts = {row["name"].split("/")[0]: row["parameters"] for row in ROWS if f"/{network}/" in row["name"]}
     assert counts["cityscapes-19"] - counts["cityscapes-2"] == 17 * 65
+    assert counts["cityscapes-19"] - counts["cityscapes-7"] == 12 * 65
+
+
+def test_the_table_fits_a_screen(capsys):
+    cli.models(as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    table, notes = lines[: len(ROWS)], lines[len(ROWS) + 1 :]
+    assert max(map(len, table)) <= 120 and not any(" ! " in line for line in table)
+    assert len({line.index(f" {row['parameters']:,} ") + len(f"{row['parameters']:,}") for line, row in
+                zip(table, ROWS, strict=True)}) == 1, "one column"  # fmt: skip
+    assert [note.split("] ", 1)[1] for note in notes] == list(dict.fromkeys(r["note"] for r in ROWS if r["note"]))
 
 
 def test_log_variances_are_no_part_of_the_network():

@@ -102,7 +102,7 @@ class MultiTaskModel(nn.Module):
             Task name -> raw output (B, K, H, W); with features a pair of this and the features.
 
         Raises:
-            KitError: an unknown task, or inputs that do not fit.
+            KitError: an unknown task, inputs that do not fit, or too few images to train on.
         """
         names = self._names(tasks)
         streams = self._streams(inputs)
@@ -150,6 +150,12 @@ class MultiTaskModel(nn.Module):
         sizes = {name: (len(inputs[name]), *inputs[name].shape[2:]) for name in self.inputs}
         if len(set(sizes.values())) > 1:
             raise KitError(f"all inputs have one batch and size, found (B, H, W) {sizes}; resize them together")
+        batch = len(inputs[self.inputs[0]])
+        if self.training and batch < self.smallest_batch:
+            raise KitError(
+                f"in training mode this model needs {self.smallest_batch} images or more for its batch normalisation, "
+                f"found {batch}; pass a larger batch, or call .eval() to predict"
+            )
         return {name: inputs[name].contiguous(memory_format=torch.channels_last) for name in self.inputs}
 
 

@@ -19,6 +19,7 @@ Size = tuple[int, int]  # height, width
 
 NYUV2_SIZE: Size = (288, 384)  # MTAN's preprocessed NYUv2
 CITYSCAPES_SIZES: tuple[Size, ...] = ((128, 256), (256, 512), (288, 384))  # MTAN's paper; its larger download; NYUv2's
+NO_CITYSCAPES_CODE = "no Cityscapes code was released: the NYUv2 network with other heads"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Entry:
         architecture: a registered name.
         tasks: in order.
         macs: input size -> reference multiply-accumulates of one image, None where there is no reference.
-        parameters: the reference count as released, None where there is no reference.
+        parameters: the reference count, log variances included; None where there is no reference.
         log_variances: scalars of uncertainty weighting that the reference counts as parameters of the network.
         options: of ``mtlkit.build``.
         rule: by which MACs are counted; a key of ``base.MAC_RULES``.
@@ -48,18 +49,22 @@ class Entry:
     note: str = ""
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row for each input size."""
+        """One row for each input size; its name spells out a preset or backbone that is not the default."""
         with torch.device("meta"):
             model = ARCHITECTURES.build(self.architecture, self.tasks, **self.options)
-        defaults = {name: option.default for name, option in ARCHITECTURES.options(self.architecture).items()}
-        chosen = {"backbone": None, "preset": "standard"} | defaults | dict(self.options)
+        known = {name: option.default for name, option in ARCHITECTURES.options(self.architecture).items()}
+        defaults = {"backbone": None, "preset": "standard"} | known
+        chosen = defaults | dict(self.options)
+        special = [chosen[key] for key in ("preset", "backbone") if chosen[key] != defaults[key]]
+        network = "-".join([self.architecture, *special])
+        names = [task.name for task in self.tasks]
         for (height, width), reference in self.macs.items():
             yield {
-                "name": self._name(chosen["preset"], height, width),
+                "name": f"{self.dataset}/{network}/{'+'.join(names)}/{height}x{width}",
                 "architecture": self.architecture,
                 "backbone": chosen["backbone"],
                 "preset": chosen["preset"],
-                "tasks": [task.name for task in self.tasks],
+                "tasks": names,
                 "height": height,
                 "width": width,
                 "parameters": count_parameters(model),
@@ -70,12 +75,8 @@ class Entry:
                 "note": self._note(),
             }
 
-    def _name(self, preset: str, height: int, width: int) -> str:
-        network = self.architecture if preset == "standard" else f"{self.architecture}-{preset}"
-        return f"{self.dataset}/{network}/{'+'.join(task.name for task in self.tasks)}/{height}x{width}"
-
     def _note(self) -> str | None:
-        count = f"the released {self.parameters} include {self.log_variances} logsigma of uncertainty weighting"
+        count = f"the reference's {self.parameters} include {self.log_variances} logsigma of uncertainty weighting"
         return "; ".join(part for part in (self.note, count if self.log_variances else "") if part) or None
 
 

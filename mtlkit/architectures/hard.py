@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..tasks import Task, depth, disparity, normals
 from .backbones import BackboneModel, at_size
 from .base import ARCHITECTURES, Features
-from .catalogue import CITYSCAPES_SIZES, NYUV2_SIZE, Entry, declare, semantic_of
+from .catalogue import CITYSCAPES_SIZES, NO_CITYSCAPES_CODE, NYUV2_SIZE, Entry, declare, semantic_of
 
 
 @ARCHITECTURES.register("single")
@@ -96,8 +96,6 @@ class Split(BackboneModel):
 # Measured on the network classes of lorenmt/mtan at c36c30b. No Cityscapes code was released: those figures are of the
 # NYUv2 classes cut to two tasks (or one). What MTAN calls "depth" of Cityscapes is its recorded disparity.
 
-_CUT = "no Cityscapes code was released: the NYUv2 network with other heads"
-
 declare(
     Entry("nyuv2", "single", (semantic_of(13),), {NYUV2_SIZE: 60_416_851_968}, 24_981_069),
     Entry("nyuv2", "single", (depth(),), {NYUV2_SIZE: 60_331_917_312}, 24_980_289),
@@ -116,7 +114,7 @@ declare(
         tasks=(semantic_of(7),),
         macs=dict(zip(CITYSCAPES_SIZES, (17_888_706_560, 71_554_826_240, 60_374_384_640), strict=True)),
         parameters=24_980_679,
-        note=_CUT,
+        note=NO_CITYSCAPES_CODE,
     ),
     Entry(
         dataset="cityscapes-7",
@@ -125,8 +123,32 @@ declare(
         macs=dict(zip(CITYSCAPES_SIZES, (19_098_763_264, 76_395_053_056, 64_458_326_016), strict=True)),
         parameters=25_017_674,
         log_variances=2,
-        note=_CUT,
+        note=NO_CITYSCAPES_CODE,
     ),
-    Entry("cityscapes-2", "single", (semantic_of(2),), {CITYSCAPES_SIZES[0]: None}, 24_980_354, note=_CUT),
-    Entry("cityscapes-19", "single", (semantic_of(19),), {CITYSCAPES_SIZES[0]: None}, 24_981_459, note=_CUT),
+    Entry(
+        "cityscapes-2", "single", (semantic_of(2),), {CITYSCAPES_SIZES[0]: None}, 24_980_354, note=NO_CITYSCAPES_CODE
+    ),
+    Entry(
+        "cityscapes-19", "single", (semantic_of(19),), {CITYSCAPES_SIZES[0]: None}, 24_981_459, note=NO_CITYSCAPES_CODE
+    ),
+)
+
+# On ResNet-50 DeepLabv3 MTAN alone was released: parameters are summed up from what its parts count.
+_TRUNK = 9_536 + 215_808 + 1_219_584 + 7_098_368 + 14_964_736  # stem, four stages
+_HEAD, _OUTPUT = 16_125_440, 257  # a head without its last layer; that layer, per output: three heads 48 380 689
+_SUM = "not released on this backbone: reference summed up from the trunk and heads of MTAN on it"
+
+declare(
+    *(
+        Entry(
+            dataset="nyuv2",
+            architecture="split" if len(tasks) > 1 else "single",
+            tasks=tasks,
+            macs={NYUV2_SIZE: None},
+            parameters=_TRUNK + sum(_HEAD + _OUTPUT * task.channels for task in tasks),
+            options={"backbone": "resnet50-deeplabv3"},
+            note=_SUM,
+        )
+        for tasks in ((semantic_of(13),), (depth(),), (normals(),), (semantic_of(13), depth(), normals()))
+    )
 )

@@ -33,9 +33,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import resnet, segnet
-from ..tasks import Task
+from ..tasks import Task, depth, disparity, normals
 from .backbones import BackboneModel, at_size
 from .base import ARCHITECTURES, Features
+from .catalogue import CITYSCAPES_SIZES, NO_CITYSCAPES_CODE, NYUV2_SIZE, Entry, declare, semantic_of
 
 
 class Mask(nn.Sequential):
@@ -112,14 +113,14 @@ class ResNetAttention(nn.Module):
 
     def forward(self, name: str, shared: Features) -> Tensor:
         """The last gated tensor of one task, shaped as t_4, from the trunk's features b and t."""
-        branch = None
-        for number, mask in enumerate(self.stages[name], 1):
-            gated = mask(_joined(shared[f"b{number}"], branch)) * shared[f"t{number}"]
-            if number == len(self.stages[name]):
-                return gated
-            branch = self.refine[number - 1](gated)
-            if number == 1:  # stage 2 of the trunk halves the size
+        first, *others = self.stages[name]
+        gated = first(shared["b1"]) * shared["t1"]
+        for number, (mask, refine) in enumerate(zip(others, self.refine, strict=True), 2):
+            branch = refine(gated)
+            if number == 2:  # where the trunk halves the size
                 branch = F.max_pool2d(branch, 2)
+            gated = mask(torch.cat([shared[f"b{number}"], branch], dim=1)) * shared[f"t{number}"]
+        return gated
 
     def masks(self, name: str) -> dict[str, nn.Module]:
         """The modules whose outputs are this task's masks: ``stage1`` ... ``stage4``."""
@@ -181,3 +182,54 @@ class MTAN(BackboneModel):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         parts = {"backbone": self.trunk, "attention": self.attention, "heads": self.heads}
         return {name: list(part.parameters()) for name, part in parts.items()}
+
+
+# --- rows of `mtlkit models` --------------------------------------------------------------------------------------
+# Measured on the network classes of lorenmt/mtan at c36c30b; Cityscapes as in `hard`.
+
+_STAN = "STAN: MTAN with one task"
+_NYUV2 = (semantic_of(13), depth(), normals())
+
+declare(
+    Entry("nyuv2", "mtan", (semantic_of(13),), {NYUV2_SIZE: 109_565_706_240}, 38_185_805, note=_STAN),
+    Entry("nyuv2", "mtan", (depth(),), {NYUV2_SIZE: 109_480_771_584}, 38_185_025, note=_STAN),
+    Entry("nyuv2", "mtan", (normals(),), {NYUV2_SIZE: 109_494_927_360}, 38_185_155, note=_STAN),
+    Entry("nyuv2", "mtan", _NYUV2, {NYUV2_SIZE: 216_045_453_312}, 44_229_076, log_variances=3),
+    Entry(
+        dataset="nyuv2",
+        architecture="mtan",
+        tasks=_NYUV2,
+        macs={NYUV2_SIZE: 191_881_789_440},
+        parameters=92_347_921,
+        options={"backbone": "resnet50-deeplabv3"},
+    ),
+    Entry(
+        dataset="cityscapes-7",
+        architecture="mtan",
+        tasks=(semantic_of(7),),
+        macs=dict(zip(CITYSCAPES_SIZES, (32_451_330_048, 129_805_320_192, 109_523_238_912), strict=True)),
+        parameters=38_185_415,
+        note=f"{_STAN}; {NO_CITYSCAPES_CODE}",
+    ),
+    Entry(
+        dataset="cityscapes-7",
+        architecture="mtan",
+        tasks=(semantic_of(7), disparity()),
+        macs=dict(zip(CITYSCAPES_SIZES, (48_224_010_240, 192_896_040_960, 162_756_034_560), strict=True)),
+        parameters=41_206_986,
+        log_variances=2,
+        note=NO_CITYSCAPES_CODE,
+    ),
+    *(
+        Entry(
+            dataset=f"cityscapes-{classes}",
+            architecture="mtan",
+            tasks=(semantic_of(classes), disparity()),
+            macs={CITYSCAPES_SIZES[0]: None},
+            parameters=parameters,
+            log_variances=2,
+            note=NO_CITYSCAPES_CODE,
+        )
+        for classes, parameters in ((2, 41_206_661), (19, 41_207_766))
+    ),
+)

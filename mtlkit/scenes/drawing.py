@@ -11,6 +11,7 @@ Units: metres, radians, RGB in [0, 1].
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -138,30 +139,38 @@ class Item:
         height: of the wall.
         solids: what it is made of so far, in its own coordinates.
         things: how many objects these make; ``Solid.instance`` counts them from 0.
+        part: ``Solid.part`` of what is added next; 0 again with the next object.
     """
 
     def __init__(self, width: float, depth: float, height: float):
         self.width, self.depth, self.height = width, depth, height
         self.solids: list[Solid] = []
-        self.things = 0
+        self.things, self.part = 0, 0
         self._label, self._thing = -1, -1
 
     def begin(self, label: int) -> Item:
         """The next solids make one object of this class."""
-        self._label, self._thing = label, self.things
+        self._label, self._thing, self.part = label, self.things, 0
         self.things += 1
         return self
 
     def add(self, shape: str, size: tuple[float, ...], pose: Pose, material: Material, casts: bool = True) -> Item:
         """A solid of these half sizes; see ``Solid``."""
-        self.solids.append(Solid(shape, size, pose, self._label, self._thing, material, casts=casts))
+        self.solids.append(Solid(shape, size, pose, self._label, self._thing, material, casts=casts, part=self.part))
         return self
 
     def box(self, place: Sequence[float], size: Sequence[float], material: Material, **turn: float) -> Item:
         """A box of whole ``size`` standing at ``place``: the middle of its underside."""
+        return self._stand("box", place, size, material, turn)
+
+    def wedge(self, place: Sequence[float], size: Sequence[float], material: Material, **turn: float) -> Item:
+        """The lower half of such a box, cut by a slope that rises along x: roofs, windscreens."""
+        return self._stand("wedge", place, size, material, turn)
+
+    def _stand(self, shape: str, place: Sequence[float], size: Sequence[float], material: Material, turn: dict) -> Item:
         x, y, z = place
         w, d, h = size
-        return self.add("box", (w / 2, d / 2, h / 2), Pose.at(x, y, z + h / 2, **turn), material)
+        return self.add(shape, (w / 2, d / 2, h / 2), Pose.at(x, y, z + h / 2, **turn), material)
 
     def rod(self, place: Sequence[float], radius: float, height: float, material: Material) -> Item:
         """An upright cylinder standing at ``place``."""
@@ -171,6 +180,14 @@ class Item:
     def bar(self, middle: Sequence[float], radius: float, length: float, material: Material, **turn: float) -> Item:
         """A capsule around ``middle``, upright unless turned."""
         return self.add("capsule", (radius, radius, length / 2), Pose.at(*middle, **turn), material)
+
+    def tube(self, start: Sequence[float], end: Sequence[float], radius: float, material: Material) -> Item:
+        """A capsule from point to point: limbs, frames of bicycles."""
+        a, b = np.array(start, dtype=float), np.array(end, dtype=float)
+        way = b - a
+        right = np.eye(3)[int(np.argmin(np.abs(way)))]
+        half = math.sqrt(way @ way) / 2
+        return self.add("capsule", (radius, radius, half), Pose.along((a + b) / 2, way, right), material)
 
     def ball(self, middle: Sequence[float], size: Sequence[float], material: Material, **turn: float) -> Item:
         """An ellipsoid with these half axes."""

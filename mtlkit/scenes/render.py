@@ -28,12 +28,13 @@ from ..errors import KitError
 from .shapes import TINY, Array, dot, length, outward
 from .textures import TEXTURES, Material
 from .trace import NEAR, Viewpoint, trace, turn
-from .world import Camera, Light, Pose, Scene, Solid
+from .world import Camera, Light, Pose, Scene, Sky, Solid
 
 # whoever casts a scene of their own needs no other file
-__all__ = ["TEXTURES", "VERSION", "Camera", "Light", "Material", "Pose", "Scene", "Shot", "Solid", "render"]
+__all__ = ["TEXTURES", "VERSION", "Camera", "Light", "Material", "Pose", "Scene", "Shot", "Sky", "Solid", "render"]
 
 VERSION = 1  # of the ray caster's pictures: raise it when any pixel changes, and every cache is made anew
+SKY = 1e5  # metres to where the sky is put: beyond every solid, and hidden by those from 0.1 m on
 TILE = 12288  # rays at once: 96 x 128 is one tile; some 20 MB of working memory
 CREASE = 0.05  # metres of depth between two parts of one object that make an edge
 # a rotated grid: four places in a pixel for the pixels that an outline crosses
@@ -64,13 +65,15 @@ def render(
 
     Returns:
         ``image`` float32 (3, H, W), RGB in [0, 1]; ``semantic`` int64 (H, W), -1 unlabelled; ``instance`` int64 (H, W),
-        -1 nothing; ``depth`` float32 (1, H, W), metres along z, 0 nothing; ``normals`` float32 (3, H, W), unit, camera
-        frame, facing the camera; ``albedo`` float32 (3, H, W), the colour without light; ``edges`` float32 (1, H, W), 1
-        on the nearer of two neighbours (left/right, up/down) that show different objects, or parts of one object more
-        than 5 cm apart in depth; ``saliency`` float32 (1, H, W), 1 on the object that the scene says the picture is
-        about; with ``previous``: ``flow`` float32 (3, H, W): u, v in pixels from this frame to the previous one, and
-        confidence, 1 where the point was seen in the previous frame, 0 where it was hidden or outside it; ``motion``
-        int64 (H, W), 1 on objects that moved by themselves.
+        -1 nothing or sky; ``depth`` float32 (1, H, W), metres along z, 0 nothing or sky; ``normals`` float32 (3, H, W),
+        unit, camera frame, facing the camera, all 0 likewise; ``albedo`` float32 (3, H, W), the colour without light;
+        ``edges`` float32 (1, H, W), 1 on the nearer of two neighbours (left/right, up/down) that show different
+        objects, or parts of one object more than 5 cm apart in depth; ``saliency`` float32 (1, H, W), 1 on the object
+        that the scene says the picture is about; with ``previous``: ``flow`` float32 (3, H, W): u, v in pixels from
+        this frame to the previous one, and confidence, 1 where the point was seen in the previous frame, 0 where it was
+        hidden or outside it; ``motion`` int64 (H, W), 1 on objects that moved by themselves; where the scene asks for
+        them, ``parts`` int64 (H, W): the parts of persons, 0 elsewhere, and -1 throughout an image that shows no
+        person.
 
     Raises:
         KitError: for a size, focal length or tile that is not positive.
@@ -130,6 +133,16 @@ class _Frame:
         right, down = (x_N - 0.5 * self.width) / self.camera.focal, (y_N - 0.5 * self.height) / self.camera.focal
         return np.stack([right, down, np.ones_like(right)])
 
+    def sky(self, found: _Hits, rays_3N: Array) -> None:
+        """Put the sky where nothing is hit: bright by itself, on a ball of radius ``SKY`` around the camera."""
+        where = np.flatnonzero(found.solid_N < 0)
+        way_3n = turn(self.camera.pose.rotation, rays_3N[:, where])
+        way_3n = way_3n / length(way_3n)
+        material = self.scene.sky.material
+        found.albedo_3N[:, where] = TEXTURES[material.texture](way_3n, material)
+        found.inner_3N[:, where] = SKY * way_3n
+        found.emission_N[where] = 1.0
+
     def hits(self, rays_3N: Array) -> _Hits:
         """The surfaces that these rays meet first."""
         depth_N, solid_N = trace(self.view, rays_3N)
@@ -144,6 +157,8 @@ class _Frame:
             albedo_3N[:, where] = TEXTURES[solid.material.texture](inner_3n, solid.material)
             inner_3N[:, where] = inner_3n
             found.emission_N[where] = solid.material.emission
+        if self.scene.sky is not None:
+            self.sky(found, rays_3N)
         return found
 
     def shade(self, found: _Hits) -> Array:
@@ -176,7 +191,9 @@ class _Past:
         for i, where in found.groups():
             offset_31 = self.view.origins_P3[i][:, None]
             before_3N[:, where] = turn(self.view.turns_P33[i].T, found.inner_3N[:, where] - offset_31)
-        known = (before_3N[2] > NEAR) & (found.solid_N >= 0)
+        sky = found.solid_N < 0  # without a sky, these stay 0, which is unknown
+        before_3N[:, sky] = turn(self.camera.pose.rotation.T, found.inner_3N[:, sky])
+        known = before_3N[2] > NEAR
         z = np.where(known, before_3N[2], 1.0)
         x = before_3N[0] / z * self.camera.focal + 0.5 * self.width
         y = before_3N[1] / z * self.camera.focal + 0.5 * self.height
@@ -210,8 +227,9 @@ def _cast(frame: _Frame, past: _Past | None, tile: int) -> tuple[dict[str, Array
 
 
 def _of_solids(scene: Scene, attribute: str) -> NDArray[np.int64]:
-    """An id of every solid, and -1 for "nothing", which is solid -1."""
-    return np.array([getattr(s, attribute) for s in scene.solids] + [-1], dtype=np.int64)
+    """An id of every solid, and -1 (or the label of the sky) for "nothing", which is solid -1."""
+    nothing = scene.sky.label if attribute == "label" and scene.sky is not None else -1
+    return np.array([getattr(s, attribute) for s in scene.solids] + [nothing], dtype=np.int64)
 
 
 def _labels(scene: Scene, solid_HW: NDArray[np.intp], depth_HW: np.ndarray) -> dict[str, np.ndarray]:
@@ -225,12 +243,16 @@ def _labels(scene: Scene, solid_HW: NDArray[np.intp], depth_HW: np.ndarray) -> d
         edges_HW[a][crossing & (gap <= 0)] = 1
         edges_HW[b][crossing & (gap > 0)] = 1
     salient_HW = np.zeros_like(edges_HW) if scene.salient is None else (instance_HW == scene.salient).astype(np.float32)
-    return {
+    labels = {
         "semantic": _of_solids(scene, "label")[solid_HW],
         "instance": instance_HW,
         "edges": edges_HW[None],
         "saliency": salient_HW[None],
     }
+    if scene.parts:
+        parts_HW = np.where(solid_HW < 0, 0, _of_solids(scene, "part")[solid_HW])
+        labels["parts"] = parts_HW if parts_HW.any() else np.full_like(parts_HW, -1)
+    return labels
 
 
 def _smooth(frame: _Frame, image_3HW: np.ndarray, solid_HW: NDArray[np.intp], tile: int) -> None:

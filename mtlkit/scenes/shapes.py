@@ -1,9 +1,9 @@
-"""Where a ray meets a solid, and which way the surface looks there: the five primitive shapes.
+"""Where a ray meets a solid, and which way the surface looks there: the six primitive shapes.
 
 Each solid is convex, so a ray ``o + t d`` meets it in one interval of distances [near, far], and near > far where it
-misses. The interval of a box or a cylinder is the intersection of its slabs and tube, that of a capsule the hull of its
-parts' (A. S. Glassner (ed.), An Introduction to Ray Tracing, 1989, chapter 2). Everything is in the solid's own
-("inner") coordinates.
+misses. The interval of a box, a wedge or a cylinder is the intersection of its slabs, slope and tube, that of a capsule
+the hull of its parts' (A. S. Glassner (ed.), An Introduction to Ray Tracing, 1989, chapter 2). Everything is in the
+solid's own ("inner") coordinates.
 
 Only + - * / sqrt and comparisons touch a ray, element by element: its result does not depend on the rays beside it.
 
@@ -12,6 +12,7 @@ Shapes: n rays or points, ``x_3n`` has three rows, one per coordinate; a viewpoi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -83,9 +84,19 @@ def _capsule(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
     return near, far
 
 
+def _wedge(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
+    """The half of a box below the plane that rises from its lower edge at -x to its upper edge at +x."""
+    near, far = _box(o, d_3n, size)
+    out = o[2] * size[0] - o[0] * size[2]  # above the slope by this, in square metres, at t = 0, and more with t
+    rise = d_3n[2] * size[0] - d_3n[0] * size[2] + TINY
+    t = -out / rise
+    return np.where(rise < 0.0, np.maximum(near, t), near), np.where(rise > 0.0, np.minimum(far, t), far)
+
+
 # name -> (viewpoint (3,), rays (3, n), half sizes) -> interval (n,), (n,) in units of the ray's length
 SHAPES: dict[str, Callable[[Array, Array, Sequence[float]], Interval]] = {
     "plane": _plane, "box": _box, "sphere": _sphere, "cylinder": _cylinder, "capsule": _capsule,
+    "wedge": _wedge,
 }  # fmt: skip
 
 
@@ -95,10 +106,14 @@ def outward(shape: str, p_3n: Array, size: Sequence[float]) -> Array:
     if shape == "plane":
         n_3n[2] = 1.0
         return n_3n
-    if shape == "box":  # the side that the point is farthest out of
-        axis = np.argmax(np.stack([np.abs(p_3n[i]) - size[i] for i in range(3)]), axis=0)
+    if shape in ("box", "wedge"):  # the side that the point is farthest out of
+        beyond_3n = np.stack([np.abs(p_3n[i]) - size[i] for i in range(3)])
+        axis = np.argmax(beyond_3n, axis=0)
         columns = np.arange(p_3n.shape[1])
         n_3n[axis, columns] = np.where(p_3n[axis, columns] < 0.0, -1.0, 1.0)
+        if shape == "wedge":
+            slope_3 = np.array([-size[2], 0.0, size[0]]) / math.hypot(size[0], size[2])
+            n_3n[:, dot(slope_3, p_3n) > beyond_3n.max(axis=0)] = slope_3[:, None]
         return n_3n
     if shape == "sphere":
         n_3n = np.stack([p_3n[i] / (size[i] * size[i]) for i in range(3)])

@@ -20,6 +20,8 @@ from ..errors import KitError, nearest
 Array = NDArray[np.float64]
 Colour = tuple[float, float, float]
 
+STOREY = 1.2  # height of a storey as a multiple of the distance between the windows of a facade
+
 
 @dataclasses.dataclass(frozen=True)
 class Material:
@@ -163,6 +165,18 @@ def _sky(p_3n: Array, m: Material) -> Array:
     return _mix(np.clip((horizon - p_3n[2]) * 12.0, 0.0, 1.0), m)
 
 
+def _clouds(p_3n: Array, m: Material) -> Array:
+    """An open sky, asked by direction: the colour overhead, the second colour at the horizon and in clouds, which lie
+    in a layer of the plane z = 1.
+    """
+    x, y, z = p_3n
+    up = np.maximum(z, 0.0) + 0.12  # the layer bends down to the horizon instead of running out to it
+    cloud = 0.65 * _noise(x / up / m.scale, y / up / m.scale, 0.0 * z, m.seed)
+    cloud += 0.35 * _noise(3.1 * x / up / m.scale, 3.1 * y / up / m.scale, 0.0 * z, m.seed + 1)
+    haze = np.clip(1.0 - 2.2 * up, 0.0, 1.0)
+    return _mix(np.maximum(haze, np.clip(3.5 * cloud - 1.6, 0.0, 1.0)), m)
+
+
 def _doors(p_3n: Array, m: Material) -> Array:
     """Cabinet fronts: dark joints every ``scale`` metres across and twice as far upwards, counted from the middle."""
     x, y, z = p_3n
@@ -171,7 +185,36 @@ def _doors(p_3n: Array, m: Material) -> Array:
     return _mix(np.where(joint, 1.0, grain), m)
 
 
+def _facade(p_3n: Array, m: Material) -> Array:
+    """The walls of a box as a house's: windows every ``scale`` metres, in storeys ``STOREY`` times as high, both
+    counted from the middle. They are of the second colour, each of a brightness of its own, in pale frames; how wide,
+    and whether with a bar, is up to the seed.
+    """
+    along, up = (p_3n[0] + p_3n[1]) / m.scale, p_3n[2] / (STOREY * m.scale)
+    column, storey = np.floor(along), np.floor(up)
+    u, v = np.abs(along - column - 0.5), np.abs(up - storey - 0.48)  # 0 in the middle of a window
+    wide = 0.2 + 0.18 * _hash(0.0, 0.0, 0.0, m.seed)
+    bar = (u < 0.03) & (_hash(1.0, 0.0, 0.0, m.seed) < 0.6)
+    plaster_3n = _mix(0.3 * _noise(*(p_3n / 0.9), m.seed), Material("", m.colour, tuple(0.8 * c for c in m.colour)))
+    frame_3n = 0.35 * plaster_3n + 0.58
+    glass_3n = np.array(m.second)[:, None] * (0.55 + 0.9 * _hash(column, storey, 0.0, m.seed + 1))
+    wall_3n = np.where((u < wide + 0.045) & (v < 0.335), frame_3n, plaster_3n)
+    return np.clip(np.where((u < wide) & (v < 0.3) & ~bar, glass_3n, wall_3n), 0.02, 0.98)
+
+
+def _lanes(p_3n: Array, m: Material) -> Array:
+    """A road along the inner y: asphalt with patches, and dashes of the second colour between lanes ``scale`` metres
+    wide, counted from the middle.
+    """
+    x, y, _ = p_3n
+    worn = 0.5 * _noise(x / 0.9, y / 3.0, 0.0 * x, m.seed) + 0.5 * _noise(x / 0.15, y / 0.15, 0.0 * x, m.seed + 1)
+    asphalt_3n = np.array(m.colour)[:, None] * (0.9 + 0.2 * worn)
+    dash = (np.abs(x - m.scale * np.rint(x / m.scale)) < 0.07) & (y - 9.0 * np.floor(y / 9.0) < 3.0)
+    return np.where(dash, np.array(m.second)[:, None], asphalt_3n)
+
+
 TEXTURES: dict[str, Callable[[Array, Material], Array]] = {
     "plain": _plain, "speckle": _speckle, "checker": _checker, "stripes": _stripes, "folds": _folds, "wood": _wood,
     "planks": _planks, "tiles": _tiles, "spines": _spines, "painting": _painting, "sky": _sky, "doors": _doors,
+    "clouds": _clouds, "facade": _facade, "lanes": _lanes,
 }  # fmt: skip

@@ -18,6 +18,8 @@ from ..errors import KitError, nearest
 from .shapes import SHAPES, Array
 from .textures import Colour, Material
 
+SUN = 1000.0  # metres to a sun
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pose:
@@ -53,6 +55,21 @@ class Pose:
         c, s = math.cos(roll), math.sin(roll)
         return cls(np.stack([c * right + s * down, c * down - s * right, forward], axis=1), position)
 
+    @classmethod
+    def along(cls, middle: Sequence[float], axis: Sequence[float], right: Sequence[float] = (1.0, 0.0, 0.0)) -> Pose:
+        """At ``middle``, the inner z along ``axis`` and the inner x as near to ``right`` as that allows.
+
+        Raises:
+            KitError: for an axis along ``right``, where the inner x could point anywhere.
+        """
+        z, x = np.array(axis, dtype=float), np.array(right, dtype=float)
+        z = z / math.sqrt(z @ z)
+        x = x - (x @ z) * z
+        if not x @ x > 1e-12:
+            raise KitError(f"the axis {tuple(axis)} runs along {tuple(right)}; give another direction as right")
+        x = x / math.sqrt(x @ x)
+        return cls(np.stack([x, np.cross(z, x), z], axis=1), np.array(middle, dtype=float))
+
     def __matmul__(self, inner: Pose) -> Pose:
         return Pose(self.rotation @ inner.rotation, self.rotation @ inner.position + self.position)
 
@@ -63,15 +80,17 @@ class Solid:
 
     Attributes:
         shape: ``plane`` (the inner plane z = 0, without end), ``box``, ``sphere``, ``cylinder`` or ``capsule`` (both
-            along the inner z).
-        size: half sizes in metres: box (x, y, z), sphere its three half axes, cylinder and capsule (radius, radius,
-            half the straight length).
+            along the inner z), ``wedge`` (the half of a box below the plane from its lower edge at -x to its upper edge
+            at +x).
+        size: half sizes in metres: box and wedge (x, y, z), sphere its three half axes, cylinder and capsule (radius,
+            radius, half the straight length).
         pose: from inner coordinates to the world.
         label: class id, -1 is unlabelled.
         instance: which object; the solids of one object share it.
         material: how it looks.
         previous: its pose one frame ago; None if it stood still.
         casts: whether it throws a shadow.
+        part: which part of a person, a number from 1 up; 0 is none.
 
     Raises:
         KitError: for an unknown shape or a size that is not positive.
@@ -85,6 +104,7 @@ class Solid:
     material: Material
     previous: Pose | None = None
     casts: bool = True
+    part: int = 0
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
@@ -99,6 +119,7 @@ class Solid:
         return {
             "plane": math.inf,
             "box": math.hypot(x, y, z),
+            "wedge": math.hypot(x, y, z),
             "sphere": max(x, y, z),
             "cylinder": math.hypot(x, z),
             "capsule": x + z,
@@ -128,14 +149,42 @@ class Light:
     reach: float = 4.0
     colour: Colour = (1.0, 1.0, 1.0)
 
+    @classmethod
+    def sun(cls, azimuth: float, elevation: float, brightness: float, ambient: float, colour: Colour) -> Light:
+        """A light so far away that its rays run side by side, as good as: up by ``elevation`` from the direction
+        (cos, sin) of ``azimuth`` (radians).
+        """
+        level = SUN * math.cos(elevation)
+        position = level * math.cos(azimuth), level * math.sin(azimuth), SUN * math.sin(elevation)
+        return cls(position, brightness, ambient, math.inf, colour)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sky:
+    """What is seen where nothing else is. It is infinitely far away: only the camera's turning moves it, and it has
+    neither depth nor normal.
+
+    Attributes:
+        label: class id, -1 is unlabelled.
+        material: how it looks; it needs no light. Its texture is asked at unit vectors in the world's axes, so its
+            scale has no unit.
+    """
+
+    label: int
+    material: Material
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """Solids under a light. ``salient`` is the instance the picture is about, or None."""
+    """Solids under a light. ``salient`` is the instance the picture is about, or None; with ``parts``, the parts of
+    persons are among the targets; without a ``sky``, nothing is black and unlabelled.
+    """
 
     solids: tuple[Solid, ...]
     light: Light
     salient: int | None = None
+    parts: bool = False
+    sky: Sky | None = None
 
     def before(self) -> Scene:
         """The scene one frame ago."""
