@@ -49,13 +49,18 @@ def test_the_series_of_this_version_is_there():
     found = {path.stem for path in SERIES}
     assert {
         "00_start_here",
+        "05_metrics_and_protocols",
         "10_scenes",
+        "12_nyuv2",
         "20_single_task",
         "21_hard_sharing",
+        "22_mtan_segnet",
+        "23_mtan_deeplab",
         "30_why_weights_matter",
         "31_uncertainty",
         "32_dwa",
         "40_train",
+        "41_mtan_nyuv2",
         "49_compare_runs",
     } <= found
     assert {path.stem for path in SOLUTIONS} == found, "every notebook has its solutions beside it"
