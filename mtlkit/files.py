@@ -29,13 +29,13 @@ def checkout() -> Path:
 
 def cache_dir() -> Path:
     """What can be made again: ``$MTLKIT_CACHE``, else the user's cache directory."""
-    return Path(os.environ.get("MTLKIT_CACHE") or platformdirs.user_cache_dir("mtlkit"))
+    return Path(os.environ.get("MTLKIT_CACHE") or platformdirs.user_cache_dir("mtlkit")).expanduser().absolute()
 
 
 def runs_dir() -> Path:
     """What was trained: ``$MTLKIT_RUNS``, else ``runs/`` of the checkout."""
     named = os.environ.get("MTLKIT_RUNS")
-    return Path(named) if named else checkout() / "runs"
+    return Path(named).expanduser().absolute() if named else checkout() / "runs"
 
 
 def data_dir(name: str, root: str | os.PathLike | None = None) -> Path:
@@ -45,7 +45,7 @@ def data_dir(name: str, root: str | os.PathLike | None = None) -> Path:
     if root is not None:
         return Path(root)
     named = os.environ.get("MTLKIT_DATA")
-    return Path(named) / name if named else checkout() / "data" / name
+    return Path(named).expanduser().absolute() / name if named else checkout() / "data" / name
 
 
 @contextlib.contextmanager

@@ -110,7 +110,7 @@ def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
             batch, a last batch too small for the network, a learning-rate multiplier for a group without parameters.
     """
     chosen = tasks.select(train.tasks, recipe.tasks)
-    metrics = sorted(f"{task.name}/{metric}" for task in chosen for metric in task.directions)
+    metrics = ["loss", *sorted(f"{task.name}/{metric}" for task in chosen for metric in task.directions)]
     if recipe.select and recipe.select not in metrics:
         hint = nearest(recipe.select, metrics)
         raise KitError(f"select = {recipe.select!r} is no metric of this run: {hint}")
@@ -267,10 +267,13 @@ class _Session:
         """Write ``best.pt`` where the recipe selects by a metric and this epoch is the best so far."""
         if not self.recipe.select:
             return
-        name, _, metric = self.recipe.select.partition("/")
-        higher_is_better = next(task for task in self.tasks if task.name == name).directions[metric]
-        key = [self.recipe.evaluate_on, name, metric, self.recipe.protocols[0]]
-        value = next(row[5] for row in rows if row[1:5] == key)
+        losses = [row[5] for row in rows if row[1] == self.recipe.evaluate_on and row[3] == "loss"]
+        higher_is_better, value = False, sum(losses)
+        if self.recipe.select != "loss":
+            name, _, metric = self.recipe.select.partition("/")
+            higher_is_better = next(task for task in self.tasks if task.name == name).directions[metric]
+            key = [self.recipe.evaluate_on, name, metric, self.recipe.protocols[0]]
+            value = next(row[5] for row in rows if row[1:5] == key)
         if not self.best or (value > self.best[1] if higher_is_better else value < self.best[1]):
             self.best = [self.epoch, value]
             self.keep_parameters(run.folder / "best.pt", value=value)

@@ -199,6 +199,17 @@ def test_the_twin_on_rooms_differs_in_the_dataset_alone():
         assert real.model_dump(exclude=changed) == twin.model_dump(exclude=changed)
 
 
+def test_the_sweep_can_choose_on_validation():
+    chosen = {"dataset.holdout": True, "evaluate_on": "validation", "average_last": 1, "select": "loss"}
+    assert len(recipes.expand("mtan-nyuv2", chosen)) == 72
+
+
+def test_a_root_is_kept_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    recipe = recipes.load("mtan-nyuv2-tiny", {"dataset.name": "nyuv2", "dataset.root": "sample"})
+    assert recipe.dataset.options["root"] == str(tmp_path / "sample")
+
+
 def test_one_word_changes_the_data():
     tiny = recipes.load("mtan-nyuv2-tiny", {"dataset.name": "nyuv2"})
     assert tiny.dataset.name == "nyuv2" and tiny.dataset.options == {} and tiny.keep_every == 1

@@ -180,6 +180,13 @@ def test_best_is_the_best_epoch(tmp_path):
     assert run.result["selected"] == {"metric": "depth/abs_err", "value": history.min(), "split": "test"}
 
 
+def test_the_best_epoch_by_loss_is_that_of_the_smallest_sum(tmp_path):
+    run = fit(tmp_path, select="loss", epochs=4)
+    losses = run.metrics.query("metric == 'loss' and split == 'test'").groupby("epoch").value.sum()
+    assert run.result["epochs"] == [losses.idxmin()]
+    assert run.result["selected"]["value"] == pytest.approx(losses.min())
+
+
 @pytest.mark.parametrize("select", ["", "depth/abs_err"])
 def test_nothing_is_chosen_on_the_test_split_when_validation_is_there(tmp_path, select):
     run = fit(tmp_path, evaluate_on="validation", dataset__validation=4, select=select)

@@ -103,7 +103,9 @@ class Recipe(_Table):
     protocols: Annotated[list[Literal[*PROTOCOLS]], Field(min_length=1)] = ["pooled"]
     evaluate_every: Positive = 1  # epochs; the last epoch is always evaluated
     evaluate_on: Literal["validation", "test"] = "test"  # "validation": test is measured once, at the end
-    select: str = ""  # "task/metric" of the first protocol: the best epoch by it, on evaluate_on, is the result
+    select: str = (
+        ""  # the best epoch on evaluate_on is the result, by "loss" (the sum) or a "task/metric"; "": the last
+    )
     average_last: Positive = 1  # the result is the mean over so many evaluated epochs; MTAN's tables: 10
     keep_every: Annotated[int, Field(ge=0)] = 0  # epochs between snapshots of the parameters; 0 keeps none
 
@@ -116,7 +118,9 @@ class Recipe(_Table):
     @property
     def label(self) -> str:
         """A short name for figures: architecture, weighting, tasks."""
-        return f"{self.architecture.name} · {self.weighting.name} · {'+'.join(self.tasks)} · seed {self.seed}"
+        backbone = self.architecture.options.get("backbone", "segnet")
+        network = self.architecture.name + (f" {backbone}" if backbone != "segnet" else "")
+        return f"{network} · {self.weighting.name} · {'+'.join(self.tasks)} · seed {self.seed}"
 
     def canonical(self) -> dict[str, Any]:
         """Everything that decides the numbers, with every default written out: equal recipes have equal canonical
@@ -218,7 +222,7 @@ def make(table: Mapping[str, Any]) -> Recipe:
     has.
     """
     try:
-        recipe = Recipe.model_validate(dict(table))
+        recipe = Recipe.model_validate(_anchored(dict(table)))
     except pydantic.ValidationError as error:
         raise KitError(f"recipe {table.get('name', '')!r}: {_explain(error)}") from error
     try:
@@ -228,6 +232,14 @@ def make(table: Mapping[str, Any]) -> Recipe:
     except KitError as error:
         raise KitError(f"recipe {recipe.name!r}: {error}") from error
     return recipe
+
+
+def _anchored(table: dict[str, Any]) -> dict[str, Any]:
+    """A root as an absolute path: a kernel of a batch works in the folder of its run."""
+    dataset = table.get("dataset")
+    if isinstance(dataset, dict) and isinstance(dataset.get("root"), str):
+        table["dataset"] = dataset | {"root": str(Path(dataset["root"]).expanduser().absolute())}
+    return table
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
