@@ -6,6 +6,7 @@ Bad input ends with one line and status 2, a run that failed with status 1; Ctrl
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import sys
@@ -138,9 +139,19 @@ def data_check(name: str, root: Root = None) -> None:
     problems = DATASETS[name].check(root)
     for problem in problems:
         print(problem)
+    _print_variant(name, root)
     if problems:
         raise KitError(f"{len(problems)} problem(s) in dataset {name!r}; mend the files named above and check again")
     print(f"{name}: present and sound")
+
+
+def _print_variant(name: str, root: Path | None) -> None:
+    """Which form of the dataset lies there, where it has several and this is one of them."""
+    from .datasets import DATASETS
+
+    with contextlib.suppress(KitError):  # what is no known form is a problem that ``check`` tells
+        if variant := DATASETS[name].variant(root):
+            print(f"{name}: {variant}")
 
 
 @data_app.command("sample")
@@ -165,7 +176,7 @@ def data_show(
     root: Root = None,
     params: Annotated[list[str], typer.Option("-p", "--param", help="An option of the dataset: -p holdout=true")] = [],  # noqa: B006
 ) -> None:
-    """Write a contact sheet: the first samples with every target."""
+    """Write a contact sheet: some samples (most datasets: the first ones) with every target."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -174,9 +185,10 @@ def data_show(
     options = datasets.DATASETS[name].preview(count) | recipes.parse_overrides(params)
     dataset = datasets.build(name, split, **options, **({"root": root} if root else {}))
     plots.style()
-    figure = plots.samples(dataset, range(min(count, len(dataset))))
+    figure = plots.samples(dataset, dataset.glance(count))
     with files.replacing(output.resolve()) as temporary:
         figure.savefig(temporary, format="png", bbox_inches="tight")
+    _print_variant(name, root)
     print(output)
 
 

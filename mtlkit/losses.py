@@ -78,8 +78,8 @@ def cross_entropy(raw_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
     """Negative log-likelihood of the softmax, mean over the pixels whose target is not -1.
 
     Args:
-        raw_BKHW: logits, any real numbers.
-        target_BHW: integer class ids 0 ... K-1; -1 is ignored.
+        raw_BKHW: logits, any real numbers; (B, K) where an image has one label.
+        target_BHW: integer class ids 0 ... K-1; -1 is ignored; (B,) where an image has one label.
 
     Returns:
         A scalar in nats, >= 0; zero, with zero gradient, where every pixel is ignored.
@@ -157,6 +157,37 @@ def normal_cosine(raw_B3HW: Tensor, target_B3HW: Tensor, *, valid: str = "any", 
     valid_BHW = valid_normals(target_B3HW, valid)
     cosine_BHW = (unit(widen(raw_B3HW), eps) * target_B3HW).sum(dim=1)
     return torch.where(valid_BHW, 1 - cosine_BHW, 0.0).sum() / valid_BHW.sum().clamp(min=1)
+
+
+def balanced_cross_entropy(raw_B1HW: Tensor, target_B1HW: Tensor, weight: float) -> Tensor:
+    """Cross entropy of a yes-or-no task whose two answers weigh ``weight`` and 1 - ``weight``, mean over the pixels
+    whose target is not -1.
+
+    As in the released code of ASTMT (Maninis, Radosavovic and Kokkinos, CVPR 2019), but for pixels to ignore, which it
+    does not know: there a target of 255 counts as 1.
+
+    Args:
+        raw_B1HW: logits, any real numbers.
+        target_B1HW: 1 or 0; -1 is ignored.
+        weight: of a pixel whose target is 1, in [0, 1].
+
+    Returns:
+        A scalar in nats, >= 0; zero, with zero gradient, where every pixel is ignored.
+
+    Raises:
+        KitError: shapes that differ.
+
+    >>> raw, target = torch.zeros(1, 1, 1, 3), torch.tensor([[[[1.0, 0.0, -1.0]]]])
+    >>> balanced_cross_entropy(raw, target, 0.75).item()  # (0.75 + 0.25) log 2 over two pixels
+    0.3465735912322998
+    """
+    _same_shape("balanced_cross_entropy", raw_B1HW, target_B1HW)
+    target_B1HW = widen(target_B1HW)
+    valid_B1HW = target_B1HW >= 0
+    yes_B1HW = target_B1HW.clamp_min(0)
+    factor_B1HW = weight * yes_B1HW + (1 - weight) * (1 - yes_B1HW)
+    loss_B1HW = F.binary_cross_entropy_with_logits(widen(raw_B1HW), yes_B1HW, factor_B1HW, reduction="none")
+    return torch.where(valid_B1HW, loss_B1HW, 0.0).sum() / valid_B1HW.sum().clamp(min=1)
 
 
 def _same_shape(name: str, raw: Tensor, target: Tensor) -> None:

@@ -192,12 +192,44 @@ def picture_grid(
 def samples(
     dataset, indices: Iterable[int], fields: Sequence[str] | None = None, title: str = "", cell: float = 1.7
 ) -> Figure:
-    """Samples of a dataset, one a row, every field a column; ``cell`` is the height of a picture in inches."""
+    """Samples of a dataset, one a row, every field a column; ``cell`` is the height of a picture in inches. Labels are
+    written beside the row; images that have no other target stand side by side, each under its labels.
+    """
+    indices = list(indices)
     chosen = [dataset[i] for i in indices]
-    fields = list(fields or [name for name in chosen[0] if name != "index"])
-    rows = [[picture(field, sample[field]) for field in fields] for sample in chosen]
-    names = [dataset.info(i).name for i in indices]
-    return picture_grid(rows, fields, [name.split("/", 1)[-1] for name in names], title, cell)
+    fields = [name for name in fields or chosen[0] if name != "index"]
+    maps = [name for name in fields if chosen[0][name].ndim > 1]
+    captions = [_labels(dataset, sample, fields) for sample in chosen]
+    if maps == ["image"] and any(captions):
+        return _gallery([picture("image", sample["image"]) for sample in chosen], captions, title, cell)
+    rows = [[picture(field, sample[field]) for field in maps] for sample in chosen]
+    names = [dataset.info(i).name.split("/", 1)[-1] for i in indices]
+    beside = [f"{name}\n{caption}".strip() for name, caption in zip(names, captions, strict=True)]
+    return picture_grid(rows, maps, beside, title, cell)
+
+
+def _labels(dataset, sample: Mapping[str, Tensor], fields: Sequence[str]) -> str:
+    """The known labels of a sample, one a line; empty where no field is a label."""
+    labels = {name: int(sample[name]) for name in fields if sample[name].ndim == 0}
+    known = [f"{name}: {dataset.tasks[name].class_names[label]}" for name, label in labels.items() if label >= 0]
+    return "\n".join(known or ["unknown"] * bool(labels))
+
+
+def _gallery(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str, cell: float) -> Figure:
+    """Pictures of any size side by side, five a row, each under its caption."""
+    columns = min(5, len(pictures))
+    rows = -(-len(pictures) // columns)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    size = (1.3 * cell * columns, (cell + 0.2 * lines) * rows + 0.3 * bool(title))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, rgb, caption in zip(axes.flat, pictures, captions, strict=False):
+        axis.imshow(rgb)
+        axis.set_title(caption, fontsize=9)
+    if title:
+        figure.suptitle(title)
+    return figure
 
 
 def legend(class_names: Sequence[str]) -> Figure:

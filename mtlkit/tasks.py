@@ -29,6 +29,8 @@ COLOURS = {
     "saliency": "#CC79A7",
     "albedo": "#882255",
     "motion": "#999933",
+    "left": "#0072B2",  # the two digits of a pair, which have no other task beside them
+    "right": "#D55E00",
 }
 
 
@@ -40,9 +42,9 @@ class Task:
         name: the key of its target in a sample and of its output in a model's outputs.
         kind: ``"classification"`` or ``"regression"``; Kendall's uncertainty weighting treats the two differently.
         channels: channels of the raw network output.
-        loss: (raw (B, C, H, W), target) -> scalar mean over valid pixels.
+        loss: (raw (B, C, H, W), or (B, C) where an image has one label; target) -> scalar mean over what is valid.
         predict: raw output -> prediction in the form of the target (class ids, metres, unit vectors).
-        valid: target -> bool mask of the pixels that count, (B, H, W).
+        valid: target -> bool mask of the pixels that count, (B, H, W), or of the labels, (B,).
         metrics: protocol name -> a fresh ``torchmetrics.Metric`` whose ``compute()`` returns a dict of scalars.
         constant: list of training targets -> the raw-like prediction of one pixel, (C,), of the best constant predictor
             (the floor).
@@ -68,15 +70,15 @@ class Task:
 
     @property
     def directions(self) -> dict[str, bool]:
-        """Metric name -> True where higher is better."""
-        return {spec.name: spec.higher_is_better for spec in metrics.SPECS[self.name]}
+        """Metric name -> True where higher is better; empty for a task that no protocol measures."""
+        return {spec.name: spec.higher_is_better for spec in metrics.SPECS.get(self.name, ())}
 
 
 # --- the catalogue ---
 
 
-def semantic(class_names: Iterable[str]) -> Task:
-    """Semantic segmentation: int64 (B, H, W) class ids, -1 is ignored; raw output: logits (B, K, H, W)."""
+def classification(name: str, class_names: Iterable[str]) -> Task:
+    """One label for each image: int64 (B,) class ids, -1 is unknown; raw output: logits (B, K)."""
     names = tuple(class_names)
     k = len(names)
 
@@ -85,16 +87,24 @@ def semantic(class_names: Iterable[str]) -> Task:
         return F.one_hot(counts.argmax(), k).float()
 
     return Task(
-        name="semantic",
+        name=name,
         kind="classification",
         channels=k,
         loss=losses.cross_entropy,
         predict=lambda raw: raw.argmax(dim=1),
         valid=lambda target: target >= 0,
-        metrics=lambda protocol: metrics.build("semantic", protocol, classes=k),
+        metrics=lambda protocol: metrics.build(name, protocol),
         constant=majority,
         class_names=names,
         unit="class",
+    )
+
+
+def semantic(class_names: Iterable[str]) -> Task:
+    """Semantic segmentation: int64 (B, H, W) class ids, -1 is ignored; raw output: logits (B, K, H, W)."""
+    task = classification("semantic", class_names)
+    return dataclasses.replace(
+        task, metrics=lambda protocol: metrics.build("semantic", protocol, classes=task.channels)
     )
 
 
@@ -146,6 +156,32 @@ def normals() -> Task:
         metrics=lambda protocol: metrics.build("normals", protocol),
         constant=mean_direction,
         unit="unit vector",
+    )
+
+
+def edges(weight: float = 0.95) -> Task:
+    """Boundaries: float (B, 1, H, W) in {0, 1}, -1 is ignored; raw output: logits; the prediction is a probability.
+
+    Args:
+        weight: of a boundary pixel in the loss, another has 1 - ``weight``: 0.95 on PASCAL-Context, 0.8 on NYUD, as
+            ASTMT (Maninis, Radosavovic and Kokkinos, CVPR 2019) is trained.
+    """
+
+    def frequency(targets: list[Tensor]) -> Tensor:
+        yes = weight * sum((t > 0).sum() for t in targets)
+        no = (1 - weight) * sum((t == 0).sum() for t in targets)
+        return torch.logit(yes / (yes + no), eps=1e-6).reshape(1)
+
+    return Task(
+        name="edges",
+        kind="classification",
+        channels=1,
+        loss=lambda raw, target: losses.balanced_cross_entropy(raw, target, weight),
+        predict=torch.sigmoid,
+        valid=lambda target: target.squeeze(1) >= 0,
+        metrics=lambda protocol: metrics.build("edges", protocol),
+        constant=frequency,
+        unit="probability",
     )
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from mtlkit import losses
+from mtlkit import losses, tasks
 from mtlkit.errors import KitError
 
 
@@ -174,3 +174,44 @@ def test_bad_input_is_one_clear_line(call, words):
     with pytest.raises(KitError, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+# edges: numbers that ASTMT's released code gives for a pattern anyone can make
+
+
+def pattern(shape, scale):
+    k = np.arange(np.prod(shape)).reshape(shape)
+    return torch.from_numpy((((k * 7919 + 13) % 1000) / 1000 - 0.4995) * scale)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.95, 0.222294844), (0.8, 0.3169823298)])
+def test_balanced_cross_entropy_is_that_of_the_released_code(weight, expected):
+    raw = pattern((2, 1, 8, 8), 6)
+    target = ((31 * torch.arange(128)) % 5 == 0).double().view(2, 1, 8, 8)
+    assert losses.balanced_cross_entropy(raw, target, weight).item() == pytest.approx(expected, rel=1e-8)
+    # pixels that are ignored change nothing, whatever is predicted there
+    wider = torch.cat([raw, torch.full_like(raw, math.inf)], dim=2)
+    ignored = torch.cat([target, -torch.ones_like(target)], dim=2)
+    assert losses.balanced_cross_entropy(wider, ignored, weight).item() == pytest.approx(expected, rel=1e-8)
+
+
+def test_the_best_constant_edge_probability_is_a_minimum_of_the_loss():
+    task, target = tasks.edges(0.8), torch.tensor([1.0, 0, 0, 0, 0, 0, 0, -1]).view(1, 1, 2, 4)
+    best = task.constant([target]).view(1, 1, 1, 1)
+    around = [task.loss((best + step).expand_as(target), target).item() for step in (-0.05, 0, 0.05)]
+    assert min(around) == around[1]
+    assert task.predict(best).item() == pytest.approx(0.8 / (0.8 + 0.2 * 6))
+    assert task.valid(target).sum() == 7 and task.valid(target).shape == (1, 2, 4)
+
+
+def test_balanced_cross_entropy_without_any_valid_pixel_is_zero():
+    raw = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    loss = losses.balanced_cross_entropy(raw, -torch.ones(1, 1, 2, 2), 0.95)
+    loss.backward()
+    assert loss.item() == 0 and (raw.grad == 0).all()
+
+
+def test_a_task_without_metrics_says_so_in_one_line():
+    with pytest.raises(KitError, match="does not measure task 'edges'") as error:
+        tasks.edges().metrics("pooled")
+    assert "\n" not in str(error.value) and tasks.edges().directions == {}

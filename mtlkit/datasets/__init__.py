@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import nyuv2, scenes  # noqa: F401  (they register their datasets)
+from . import digits, nyud_mt, nyuv2, scenes, visual_decathlon  # noqa: F401  (they register their datasets)
 from .base import DATASETS, MultiTaskDataset, SampleInfo
 
 __all__ = ["DATASETS", "MultiTaskDataset", "SampleInfo", "build"]

@@ -5,8 +5,8 @@ Targets: ``semantic``, ``parts`` int64 (H, W), -1 ignored; ``depth`` float32 (1,
 float32 (1, H, W) in the dataset's own recorded unit, 0 invalid; ``normals`` float32 (3, H, W) unit vectors in the
 camera frame x right, y down, z forward, all-zero invalid; ``edges``, ``saliency`` float32 (1, H, W) in {0, 1}, -1
 ignored; ``albedo`` float32 (3, H, W) in [0, 1]; ``flow`` float32 (3, H, W): u, v in pixels from the current to the
-previous frame, confidence in [0, 1]; ``motion`` int64 (H, W), -1 ignored. A dataset converts its files' conventions at
-the door.
+previous frame, confidence in [0, 1]; ``motion`` int64 (H, W), -1 ignored; one label for an image int64 (), -1 unknown.
+A dataset converts its files' conventions at the door.
 """
 
 from __future__ import annotations
@@ -98,9 +98,22 @@ class MultiTaskDataset(Dataset, abc.ABC):
         raise KitError(f"there is no sample of {cls.name!r}: {cls.about}")
 
     @classmethod
+    def variant(cls, root: str | os.PathLike | None = None) -> str:
+        """One line: which of several forms of the dataset lies at ``root``; empty where it has but one.
+
+        Raises:
+            KitError: where there are no files, or none of a known form.
+        """
+        return ""
+
+    @classmethod
     def preview(cls, count: int) -> dict[str, Any]:
         """Options with which looking at the first ``count`` samples of a split costs no more than these samples."""
         return {}
+
+    def glance(self, count: int) -> list[int]:
+        """Up to ``count`` indices of samples that show what the split is: its first ones, or a better choice."""
+        return list(range(min(count, len(self))))
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < len(self):

@@ -1,4 +1,5 @@
-"""What datasets on disk share: where one lies, arrays opened safely, files checked side by side, samples.
+"""What datasets on disk share: where one lies, arrays and images opened safely, a fingerprint, files checked side by
+side, samples.
 
 A *sample* is a small generated set in a dataset's own layout. Its folder holds ``mtlkit-sample.json`` (see ``Note``),
 from which ``check`` takes the counts and the size to expect, instead of those of the real set.
@@ -8,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import itertools
 import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
+import PIL.Image
 import pydantic
 from tqdm.auto import tqdm
 
@@ -26,7 +30,10 @@ from ..errors import KitError
 from ..version import __version__
 
 NOTE = "mtlkit-sample.json"
+MOST_PIXELS = 50_000_000  # of an image: more is a mistake or an attack, and would fill the memory
+_BLOCK = 4096  # bytes of a file that a fingerprint reads
 THREADS = 8  # enough to keep a disk busy; numpy frees the interpreter while it reads and computes
+_SLICE = 1024  # jobs
 Job = TypeVar("Job")
 
 
@@ -44,7 +51,12 @@ def find(name: str, root: str | os.PathLike | None = None) -> Path:
     )
 
 
-# --- arrays -----------------------------------------------------------------------------------------------------------
+def advice(name: str, root: Path) -> str:
+    """How a message about one file of dataset ``name`` ends."""
+    return f"type: mtlkit data check {name} --root {root}"
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -76,6 +88,50 @@ def read_npy(path: Path) -> np.ndarray:
         raise KitError(f"cannot be read; expected a .npy file, found: {reason}") from error
 
 
+def read_image(path: Path, mode: str | None = None) -> np.ndarray:
+    """A JPEG or PNG file as an array (H, W) or (H, W, channels), in Pillow's ``mode``; None leaves it as stored.
+
+    Raises:
+        KitError: says why the file is not one, without its name: missing, cut short, another format, too large.
+    """
+    try:
+        with path.open("rb") as file, PIL.Image.open(file, formats=("JPEG", "PNG")) as image:
+            if image.width * image.height > MOST_PIXELS:
+                size = f"{image.height} x {image.width} pixels"
+                raise KitError(f"has {size}, expected at most {MOST_PIXELS // 10**6} million; is this the right file?")
+            return np.array(image if mode is None else image.convert(mode))
+    except KitError:
+        raise
+    except FileNotFoundError as error:
+        raise KitError("is missing") from error
+    except Exception as error:  # whatever a damaged file makes Pillow say
+        reason = getattr(error, "strerror", None) or ("not an image" if "cannot identify" in str(error) else str(error))
+        raise KitError(f"cannot be read; expected a JPEG or PNG image, found: {' '.join(reason.split())}") from error
+
+
+def fingerprint(root: Path, places: Iterable[str]) -> str:
+    """16 hexadecimal digits of the names, sizes and contents of files under ``root``.
+
+    Of each file the 4 KiB in its middle are read, which takes a second for thousands. It misses a change that leaves
+    the size and these bytes as they were: another value at the border of one image, say. Times do not count: a copy is
+    the same data.
+
+    Raises:
+        KitError: names a file that cannot be read.
+    """
+    digest = hashlib.sha256()
+    for place in places:
+        path = root / place
+        try:
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                file.seek(max(0, size - _BLOCK) // 2)
+                digest.update(f"{place} {size}\n".encode() + file.read(_BLOCK))
+        except OSError as error:
+            raise KitError(f"{place}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()[:16]
+
+
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
@@ -84,15 +140,37 @@ def entries(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
+def strays(root: Path, folder: str, known: Collection[str]) -> Iterator[str]:
+    """One line for everything in a folder under ``root`` (``""`` is the root) that does not belong there."""
+    try:
+        found = [entry for entry in entries(root / folder) if entry not in known]
+    except OSError as error:
+        yield f"{folder or root}: cannot be listed ({error.strerror})"
+        return
+    for entry in found:
+        yield f"{folder}/{entry}: stray; expected {', '.join(sorted(known))} alone".removeprefix("/")
+
+
+def check_inside(root: Path, place: str) -> None:
+    """Raise KitError where a link on the way to a file or folder under ``root`` leads out of it."""
+    if not Path(os.path.realpath(root / place)).is_relative_to(os.path.realpath(root)):  # resolve() refuses circles
+        raise KitError("is a link that leads out of the dataset's folder; expected the file itself")
+
+
 def examine(jobs: Sequence[Job], problems: Callable[[Job], list[str]], description: str) -> list[str]:
     """``problems`` of every job, in order, found by several threads behind a progress bar."""
+    found: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
+        # a slice at a time: a million jobs that wait would take gigabytes
+        slices = (jobs[start : start + _SLICE] for start in range(0, len(jobs), _SLICE))
+        several = itertools.chain.from_iterable(pool.map(problems, some) for some in slices)
         try:
-            found = tqdm(pool.map(problems, jobs), total=len(jobs), desc=description, unit="file")
-            return [problem for several in found for problem in several]
+            for one in tqdm(several, total=len(jobs), desc=description, unit="file"):
+                found += one
         except BaseException:  # Ctrl-C: do not read the other gigabytes first
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return found
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -117,14 +195,25 @@ class Note:
     versions: dict[str, str]
 
     @classmethod
-    def new(cls, dataset: str, counts: dict[str, int], size: tuple[int, int], family: str) -> Note:
-        """A note with the versions of today."""
-        versions = {"mtlkit": __version__, family: scenes.FAMILIES[family].version}
-        return cls(dataset, counts, size, f"rendered {family}, not real data", versions)
+    def new(
+        cls,
+        dataset: str,
+        counts: dict[str, int],
+        size: tuple[int, int],
+        family: str,
+        version: str = "",
+        **more: Any,
+    ) -> Self:
+        """A note with the versions of today; ``version`` is that of what is no family of ``scenes.FAMILIES``."""
+        versions = {"mtlkit": __version__, family: version or scenes.FAMILIES[family].version}
+        return cls(dataset, counts, size, f"rendered {family}, not real data", versions, **more)
 
 
-def read_note(folder: Path, dataset: str) -> Note | None:
-    """The note of a sample; None in a folder of real data.
+NoteKind = TypeVar("NoteKind", bound=Note)
+
+
+def read_note(folder: Path, dataset: str, kind: type[NoteKind] = Note) -> NoteKind | None:
+    """The note of a sample, of a class that may say more than ``Note``; None in a folder of real data.
 
     Raises:
         KitError: where it cannot be read or belongs to another dataset.
@@ -133,7 +222,7 @@ def read_note(folder: Path, dataset: str) -> Note | None:
     if content is None:
         return None
     try:
-        note = pydantic.TypeAdapter(Note).validate_python(content)
+        note = pydantic.TypeAdapter(kind).validate_python(content)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

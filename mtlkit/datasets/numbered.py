@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,6 @@ from ..errors import KitError
 from . import layout
 
 _NUMBERED = re.compile(r"(0|[1-9][0-9]*)\.npy")
-_BLOCK = 4096  # bytes of a file that its fingerprint reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Field:
     Attributes:
         channels: the shape of a file after (height, width).
         values: what is wrong with the values of an array, in words (see ``ranges``).
-        whole: True where integers are as welcome as floating-point numbers.
+        whole: True where integers and booleans are as welcome as floating-point numbers.
     """
 
     channels: tuple[int, ...]
@@ -42,7 +40,7 @@ class Field:
 
     def check_form(self, array: np.ndarray, size: tuple[int, int] | None) -> None:
         """Raise KitError where an array is not of this field's dtype and shape; size None is any."""
-        if array.dtype.kind not in ("fiu" if self.whole else "f"):
+        if array.dtype.kind not in ("fiub" if self.whole else "f"):
             wanted = "numbers" if self.whole else "floating-point numbers"
             raise KitError(f"dtype {array.dtype}; expected {wanted}")
         expected = (*(size or array.shape[:2]), *self.channels)
@@ -87,29 +85,15 @@ class Folder:
         return array
 
     def fingerprint(self, part: str, numbers: Sequence[int]) -> str:
-        """16 hexadecimal digits of the names, sizes and contents of the files with these numbers.
-
-        Of each file the 4 KiB in its middle are read, which takes a second for thousands. It misses a change that
-        leaves the size and these bytes as they were: another value at the border of one image, say. Times do not
-        count: a copy is the same data.
-
-        Raises:
-            KitError: names a file that cannot be read.
-        """
-        digest = hashlib.sha256()
-        for place in (f"{part}/{field}/{number}.npy" for field in self.fields for number in numbers):
-            path = self.root / place
-            try:
-                with path.open("rb") as file:
-                    size = path.stat().st_size
-                    file.seek(max(0, size - _BLOCK) // 2)
-                    digest.update(f"{place} {size}\n".encode() + file.read(_BLOCK))
-            except OSError as error:
-                raise self._error(place, f"cannot be read ({error.strerror})") from error
-        return digest.hexdigest()[:16]
+        """``layout.fingerprint`` of the files with these numbers. Raises KitError as it does."""
+        places = (f"{part}/{field}/{number}.npy" for field in self.fields for number in numbers)
+        try:
+            return layout.fingerprint(self.root, places)
+        except KitError as error:
+            raise KitError(f"{error}; {layout.advice(self.name, self.root)}") from error
 
     def _error(self, place: str, reason: str) -> KitError:
-        return KitError(f"{place}: {reason}; type: mtlkit data check {self.name} --root {self.root}")
+        return KitError(f"{place}: {reason}; {layout.advice(self.name, self.root)}")
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
@@ -131,7 +115,7 @@ def check(data: Folder, counts: Mapping[str, int], size: tuple[int, int], conten
         problems.append(str(error))
     if note is not None:
         counts, size = {part: note.counts.get(part, 0) for part in counts}, note.size
-    problems += _strays(data.root, "", {*counts, layout.NOTE})
+    problems += layout.strays(data.root, "", {*counts, layout.NOTE})
     for part, count in counts.items():
         problems += _part(data, part, count)
     if contents:
@@ -140,22 +124,12 @@ def check(data: Folder, counts: Mapping[str, int], size: tuple[int, int], conten
     return problems
 
 
-def _strays(root: Path, folder: str, known: set[str]) -> Iterator[str]:
-    try:
-        strays = [entry for entry in layout.entries(root / folder) if entry not in known]
-    except OSError as error:
-        yield f"{folder or root}: cannot be listed ({error.strerror})"
-        return
-    for entry in strays:
-        yield f"{folder}/{entry}: stray; expected {', '.join(sorted(known))} alone".removeprefix("/")
-
-
 def _part(data: Folder, part: str, count: int) -> Iterator[str]:
     """What is wrong with the names of the files of one part."""
     if not (data.root / part).is_dir():
         yield f"{part}: missing folder; expected {', '.join(data.fields)} in it"
         return
-    yield from _strays(data.root, part, set(data.fields))
+    yield from layout.strays(data.root, part, set(data.fields))
     expected = f"0.npy ... {count - 1}.npy"
     there: dict[str, set[int]] = {}
     for field in data.fields:

@@ -91,7 +91,7 @@ class NYUv2(MultiTaskDataset):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the files of this split (what it misses: ``numbered.Folder.fingerprint``); made on first use."""
+        """Changes with the files of this split (what it misses: ``layout.fingerprint``); made on first use."""
         digest = self.stored.fingerprint(self.part, self.numbers)
         return f"{self.name}-{self.split}{len(self)}-{self.size[0]}x{self.size[1]}-{digest}"
 

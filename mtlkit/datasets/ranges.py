@@ -17,6 +17,7 @@ Problems = Iterator[str]
 ROUNDING = 1e-6  # beyond [0, 1]: what resizing in single precision leaves
 # of the length of a normal: covers half precision (0.001) and one byte for each component (0.007)
 LENGTH_TOLERANCE = 0.01
+NO_DIRECTION = 0.5  # of a vector encoded as a colour: grey, give or take what compression does to it
 
 
 def unit_interval(x: np.ndarray) -> Problems:
@@ -28,14 +29,33 @@ def unit_interval(x: np.ndarray) -> Problems:
         yield f"outside [0, 1] at {_count(outside)}: {low:.6g} ... {high:.6g}; expected numbers in [0, 1]"
 
 
-def class_ids(x_HW: np.ndarray, classes: int) -> Problems:
-    """Whole numbers -1 (ignored) ... classes - 1."""
-    wrong = ~((x_HW >= -1) & (x_HW < classes) & (x_HW == np.rint(x_HW)))  # also where a NaN makes comparisons false
+def class_ids(x_HW: np.ndarray, classes: int, first: int = -1) -> Problems:
+    """Whole numbers ``first`` (by default -1, ignored) ... classes - 1."""
+    wrong = ~((x_HW >= first) & (x_HW < classes) & (x_HW == np.rint(x_HW)))  # NaN makes comparisons false
     if wrong.any():
         ids, counts = np.unique(x_HW[wrong], return_counts=True)
         shown = ", ".join(f"label {i:g} at {_pixels(n)}" for i, n in list(zip(ids, counts, strict=True))[:3])
         more = f" and {len(ids) - 3} more values" if len(ids) > 3 else ""
-        yield f"{shown}{more}; expected whole numbers -1 ... {classes - 1}"
+        yield f"{shown}{more}; expected whole numbers {first} ... {classes - 1}"
+
+
+def eight_bits(x: np.ndarray) -> Problems:
+    """Bytes, as most images hold them; one of 16 bits goes beyond."""
+    if x.size and x.max() > 255:
+        yield f"values up to {x.max():g}; expected an image of 8 bits, 0 ... 255"
+
+
+def encoded_directions(x_HW3: np.ndarray) -> Problems:
+    """Directions as colours of 8 bits, 255 (n + 1) / 2; a vector shorter than ``NO_DIRECTION`` is none.
+
+    Lossy compression leaves lengths far from 1 here and there, so only an image most of whose vectors are of no
+    plausible length is a problem: it holds something else.
+    """
+    yield from eight_bits(x_HW3)
+    length_HW = np.linalg.norm(x_HW3 / 127.5 - 1, axis=-1)
+    typical = float(np.median(length_HW[length_HW > NO_DIRECTION] if (length_HW > NO_DIRECTION).any() else 1.0))
+    if not 0.8 < typical < 1.2:
+        yield f"the median length of its vectors is {typical:.3g}; expected about 1: colours 255 (n + 1) / 2"
 
 
 def distances(x: np.ndarray) -> Problems:

@@ -37,6 +37,7 @@ _TARGETS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
     "edges": ((1,), Tensor.float),
     "saliency": ((1,), Tensor.float),
     "albedo": ((3,), lambda t: t.float() / 255),
+    "parts": ((), Tensor.long),
     "flow": ((3,), lambda t: t),
     "motion": ((), Tensor.long),
 }
@@ -101,7 +102,8 @@ class Scenes(MultiTaskDataset):
         _check_options(height, width, counts, split, seed)
         made = scenes.FAMILIES[family]
         self.family, self.size, self.count = family, (height, width), counts[split]
-        stored = [name for name in _TARGETS if flow or name not in _WITH_FLOW]
+        absent = (() if flow else _WITH_FLOW) + (() if made.parts else ("parts",))
+        stored = [name for name in _TARGETS if name not in absent]
         self.fields = self._chosen(stored, fields, flow)
         known = {"semantic": tasks.semantic(made.classes), "depth": tasks.depth(), "normals": tasks.normals()}
         self.tasks = {name: task for name, task in known.items() if name in self.fields}

@@ -3,8 +3,11 @@ every task.
 
 The ray caster is ``shapes`` and ``textures``, then ``world`` (what a scene is made of), ``trace`` and ``render``, each
 built on those before it. A family is one file with ``CLASSES``, ``VERSION`` and ``compose(split, index, seed) ->
-Shot``, named in ``FAMILIES`` below; families share ``drawing`` and ``furniture``. Nothing here knows of datasets, files
-or torch.
+Shot``, named in ``FAMILIES`` below; families share ``drawing`` and the catalogues: ``furniture``, ``figures``,
+``animals``, ``things``, ``vehicles``, ``roadside``. Nothing here knows of datasets, files or torch.
+
+``faces`` is no family: it draws portraits in the plane (with ``easel`` and ``portrait``), and what is known of them is
+an age group and a gender, nothing for every pixel.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..registry import Registry
-from . import render, rooms
+from . import people, render, rooms, streets
 from .render import Shot
 
 __all__ = ["COMPACT", "FAMILIES", "Family", "Shot", "compact_sample", "sample"]
@@ -23,7 +26,7 @@ __all__ = ["COMPACT", "FAMILIES", "Family", "Shot", "compact_sample", "sample"]
 # the smallest type that holds each target: pictures are rounded to 1/255, normals to half precision, the rest is exact
 COMPACT = {
     "image": "uint8", "semantic": "int8", "depth": "float32", "normals": "float16", "edges": "uint8",
-    "saliency": "uint8", "albedo": "uint8", "flow": "float32", "motion": "int8",
+    "saliency": "uint8", "albedo": "uint8", "parts": "int8", "flow": "float32", "motion": "int8",
 }  # fmt: skip
 
 
@@ -35,16 +38,19 @@ class Family:
         classes: names of the semantic classes, by id.
         version: of the family and the renderer together; another version draws other pictures.
         compose: (split, index, seed) -> the scene and its camera.
+        parts: names of the parts of persons, by id; empty for a family whose targets have no ``parts``.
     """
 
     classes: tuple[str, ...]
     version: str
     compose: Callable[[str, int, int], Shot]
+    parts: tuple[str, ...] = ()
 
 
 FAMILIES: Registry[Family] = Registry("scene family")
-for _name, _module in (("rooms", rooms),):
-    FAMILIES[_name] = Family(_module.CLASSES, f"{_module.VERSION}.{render.VERSION}", _module.compose)
+for _name, _module in (("people", people), ("rooms", rooms), ("streets", streets)):
+    _version = f"{_module.VERSION}.{render.VERSION}"
+    FAMILIES[_name] = Family(_module.CLASSES, _version, _module.compose, getattr(_module, "PARTS", ()))
 
 
 def sample(

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from ..errors import KitError, nearest
+from .render import Shot
+from .shapes import Array
 from .textures import Colour, Material
 from .world import Pose, Solid
 
@@ -71,7 +73,7 @@ class Draw:
 
     def span(self, low: float, high: float) -> float:
         """A number from low to high."""
-        return float(self.rng.uniform(low, high))
+        return low + (high - low) * self.rng.random()  # what rng.uniform does, in a third of the time
 
     def whole(self, low: int, high: int) -> int:
         """A whole number from low to high, both included."""
@@ -177,6 +179,10 @@ class Item:
         x, y, z = place
         return self.add("cylinder", (radius, radius, height / 2), Pose.at(x, y, z + height / 2), material)
 
+    def disc(self, middle: Sequence[float], radius: float, width: float, material: Material, **turn: float) -> Item:
+        """A cylinder around ``middle``, its axis upright unless turned: wheels, signs."""
+        return self.add("cylinder", (radius, radius, width / 2), Pose.at(*middle, **turn), material)
+
     def bar(self, middle: Sequence[float], radius: float, length: float, material: Material, **turn: float) -> Item:
         """A capsule around ``middle``, upright unless turned."""
         return self.add("capsule", (radius, radius, length / 2), Pose.at(*middle, **turn), material)
@@ -211,9 +217,49 @@ class Item:
         self.things += other.things
         return self
 
+    def relabel(self, classes: Mapping[int, int]) -> Item:
+        """The classes of another family: its label -> ours. What is not named becomes 0, which families that need this
+        call background.
+        """
+        self.solids = [dataclasses.replace(s, label=classes.get(s.label, 0)) for s in self.solids]
+        return self
+
     def shrink(self, share: float) -> Item:
         """The whole item, this many times as large."""
         for i, s in enumerate(self.solids):
             pose = Pose(s.pose.rotation, share * s.pose.position)
             self.solids[i] = dataclasses.replace(s, size=tuple(share * a for a in s.size), pose=pose)
         return self
+
+
+def with_past(shot: Shot, draw: Draw, moved: Callable[[], Mapping[int, Pose]], tries: int = 8) -> Shot:
+    """The same view with a past: the camera has moved a little, and what ``moved`` names has moved by itself.
+
+    A past in which a thing stood in the camera's way is drawn again: nothing of the present could be found in it.
+
+    Args:
+        shot: the present.
+        draw: the source of chance.
+        moved: draws instances that have moved, each with the motion that takes it from where it is to where it was.
+        tries: how often at most.
+    """
+    nearest = shot.glance()[2].min()
+    for _ in range(tries):
+        back = moved()
+        solids = tuple(
+            dataclasses.replace(s, previous=back[s.instance] @ s.pose) if s.instance in back else s
+            for s in shot.scene.solids
+        )
+        step = Pose.at(*(draw.span(-0.05, 0.05) for _ in range(3)), *(draw.span(-0.02, 0.02) for _ in range(3)))
+        scene = dataclasses.replace(shot.scene, solids=solids)
+        past = dataclasses.replace(shot, scene=scene, previous=shot.pose @ step)
+        if dataclasses.replace(past, scene=scene.before(), pose=past.previous).glance()[2].min() > 0.5 * nearest:
+            break
+    return past
+
+
+def slide(parts: Sequence[Array], angle: float, way: float, by: float) -> Pose:
+    """A turn by ``angle`` about the middle of these places, then a slide along the floor in the direction ``way``."""
+    middle = np.mean(parts, axis=0)
+    about = Pose.at(*middle) @ Pose.at(0, 0, 0, yaw=angle) @ Pose.at(*(-middle))
+    return Pose.at(by * math.cos(way), by * math.sin(way), 0.0) @ about

@@ -19,15 +19,16 @@ Shapes: N rays, n rays that meet one solid, H/W image size; ``x_3N`` has three r
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import KitError
-from .shapes import TINY, Array, dot, length, outward
+from .shapes import TINY, Array, dot, length
 from .textures import TEXTURES, Material
-from .trace import NEAR, Viewpoint, trace, turn
+from .trace import NEAR, Viewpoint, blocked, trace, turn
 from .world import Camera, Light, Pose, Scene, Sky, Solid
 
 # whoever casts a scene of their own needs no other file
@@ -100,7 +101,7 @@ def render(
 @dataclasses.dataclass
 class _Hits:
     """What N rays of a camera meet. Points and normals are in the camera frame, ``inner`` in the solid's; nothing hit:
-    solid -1, depth 0, normal 0, black.
+    solid -1, depth 0, normal 0, black or the sky.
     """
 
     solid_N: NDArray[np.intp]
@@ -111,10 +112,13 @@ class _Hits:
     inner_3N: Array
     emission_N: Array
 
-    def groups(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
-        """Each solid that is hit, with its rays."""
-        for i in np.unique(self.solid_N[self.solid_N >= 0]):
-            yield int(i), np.flatnonzero(self.solid_N == i)
+
+def _groups(ids_n: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Each id with its places."""
+    order = np.argsort(ids_n, kind="stable")
+    for where in np.split(order, np.flatnonzero(np.diff(ids_n[order])) + 1):
+        if where.size:
+            yield int(ids_n[where[0]]), where
 
 
 class _Frame:
@@ -123,10 +127,17 @@ class _Frame:
     def __init__(self, scene: Scene, camera: Camera, height: int, width: int):
         self.scene, self.camera, self.height, self.width = scene, camera, height, width
         self.view = Viewpoint(scene.solids, [s.pose for s in scene.solids], camera.pose)
-        casting = [s for s in scene.solids if s.casts]
-        lamp = Pose(camera.pose.rotation, np.array(scene.light.position))
-        self.shadow = Viewpoint(casting, [s.pose for s in casting], lamp)
-        self.light_31 = (camera.pose.rotation.T @ (lamp.position - camera.pose.position))[:, None]
+        self.lamp = Pose(camera.pose.rotation, np.array(scene.light.position))
+        materials: dict[Material, int] = {}
+        self.kinds_P = np.array([materials.setdefault(s.material, len(materials)) for s in scene.solids], dtype=int)
+        self.materials, self.emission_P = tuple(materials), np.array([s.material.emission for s in scene.solids])
+        self.light_31 = (camera.pose.rotation.T @ (self.lamp.position - camera.pose.position))[:, None]
+
+    @functools.cached_property
+    def shadow(self) -> Viewpoint:
+        """What the light sees."""
+        casting = [s for s in self.scene.solids if s.casts]
+        return Viewpoint(casting, [s.pose for s in casting], self.lamp)
 
     def rays(self, x_N: Array, y_N: Array) -> Array:
         """Rays (3, N) of length 1 along z through places of the image, pixels."""
@@ -149,14 +160,15 @@ class _Frame:
         depth_N = np.where(solid_N < 0, 0.0, depth_N)
         normal_3N, albedo_3N, inner_3N = (np.zeros_like(rays_3N) for _ in range(3))
         found = _Hits(solid_N, depth_N, depth_N * rays_3N, normal_3N, albedo_3N, inner_3N, np.zeros_like(depth_N))
-        for i, where in found.groups():
-            solid, rotation, rays_3n = self.scene.solids[i], self.view.turns_P33[i], rays_3N[:, where]
-            inner_3n = self.view.origins_P3[i][:, None] + depth_N[where] * turn(rotation, rays_3n)
-            normal_3n = turn(rotation.T, outward(solid.shape, inner_3n, solid.size))
-            normal_3N[:, where] = np.where(dot(normal_3n, rays_3n) > 0.0, -normal_3n, normal_3n)
-            albedo_3N[:, where] = TEXTURES[solid.material.texture](inner_3n, solid.material)
-            inner_3N[:, where] = inner_3n
-            found.emission_N[where] = solid.material.emission
+        hit = np.flatnonzero(solid_N >= 0)
+        solid_n, rays_3n = solid_N[hit], rays_3N[:, hit]
+        inner_3n = inner_3N[:, hit] = self.view.points(solid_n, rays_3n, depth_N[hit])
+        normal_3n = self.view.normals(solid_n, inner_3n)
+        normal_3N[:, hit] = np.where(dot(normal_3n, rays_3n) > 0.0, -normal_3n, normal_3n)
+        found.emission_N[hit] = self.emission_P[solid_n]
+        for kind, where in _groups(self.kinds_P[solid_n]):
+            material = self.materials[kind]
+            albedo_3N[:, hit[where]] = TEXTURES[material.texture](inner_3n[:, where], material)
         if self.scene.sky is not None:
             self.sky(found, rays_3N)
         return found
@@ -169,7 +181,7 @@ class _Frame:
         cosine_N = np.maximum(dot(-found.normal_3N, from_light_3N), 0.0) / (distance_N + TINY)
         facing = np.flatnonzero(cosine_N > 0.0)
         lit_N = np.zeros_like(cosine_N)
-        lit_N[facing] = trace(self.shadow, from_light_3N[:, facing])[0] > 1.0 - NEAR
+        lit_N[facing] = ~blocked(self.shadow, from_light_3N[:, facing])
         fading_N = 1.0 / (1.0 + distance_N * distance_N / (light.reach * light.reach))
         direct_N = light.brightness * fading_N * cosine_N * lit_N
         up_3 = self.camera.pose.rotation[2]  # the world's z in the camera frame
@@ -188,10 +200,8 @@ class _Past:
     def flow(self, found: _Hits, x_N: Array, y_N: Array) -> Array:
         """u, v, confidence (3, N): how far the points at these places were from there, and whether they were seen."""
         before_3N = np.zeros_like(found.inner_3N)
-        for i, where in found.groups():
-            offset_31 = self.view.origins_P3[i][:, None]
-            before_3N[:, where] = turn(self.view.turns_P33[i].T, found.inner_3N[:, where] - offset_31)
         sky = found.solid_N < 0  # without a sky, these stay 0, which is unknown
+        before_3N[:, ~sky] = self.view.seen(found.solid_N[~sky], found.inner_3N[:, ~sky])
         before_3N[:, sky] = turn(self.camera.pose.rotation.T, found.inner_3N[:, sky])
         known = before_3N[2] > NEAR
         z = np.where(known, before_3N[2], 1.0)
@@ -199,7 +209,7 @@ class _Past:
         y = before_3N[1] / z * self.camera.focal + 0.5 * self.height
         inside = np.flatnonzero(known & (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height))
         seen_N = np.zeros_like(x)
-        seen_N[inside] = trace(self.view, before_3N[:, inside])[0] > 1.0 - NEAR
+        seen_N[inside] = ~blocked(self.view, before_3N[:, inside])
         return np.stack([np.where(known, x - x_N, 0.0), np.where(known, y - y_N, 0.0), seen_N])
 
 

@@ -12,14 +12,13 @@ Units: metres, radians; the world's x and y run along the walls, z up.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from . import furniture as catalogue
-from .drawing import CLOTHS, LINENS, SPLITS, WALLS, WOODS, Draw, Item
+from .drawing import CLOTHS, LINENS, SPLITS, WALLS, WOODS, Draw, Item, slide, with_past
 from .furniture import CEILING, CHAIR, CLASSES, FLOOR, OBJECTS, UNLABELLED, WALL
 from .render import Shot
 from .textures import Material
@@ -260,27 +259,17 @@ def _score(shot: Shot) -> float:
     return score - 3.0 * (depth.min() < 0.8) - 2.0 * ((instance == shot.scene.salient).sum() < 3)
 
 
-def _past(shot: Shot, draw: Draw, tries: int = 8) -> Shot:
-    """The same view with a past: the camera has walked a little, one to three things in view have slid and turned.
+def _past(shot: Shot, draw: Draw) -> Shot:
+    """The same view with a past: the camera has walked a little, one to three things in view have slid and turned."""
+    loose = {k: [s.pose.position for s in shot.scene.solids if s.instance == k] for k in _loose(shot, draw)}
 
-    A past in which a thing stood in the camera's way is drawn again: nothing of the present could be found in it.
-    """
-    loose = _loose(shot, draw)
-    nearest = shot.glance()[2].min()
-    for _ in range(tries):
-        moved = {}
-        for thing in loose:
-            moved[thing] = _slide(draw, [s.pose.position for s in shot.scene.solids if s.instance == thing])
-        solids = tuple(
-            dataclasses.replace(s, previous=moved[s.instance] @ s.pose) if s.instance in moved else s
-            for s in shot.scene.solids
-        )
-        step = Pose.at(*(draw.span(-0.05, 0.05) for _ in range(3)), *(draw.span(-0.02, 0.02) for _ in range(3)))
-        scene = dataclasses.replace(shot.scene, solids=solids)
-        past = dataclasses.replace(shot, scene=scene, previous=shot.pose @ step)
-        if dataclasses.replace(past, scene=scene.before(), pose=past.previous).glance()[2].min() > 0.5 * nearest:
-            break
-    return past
+    def moved() -> dict[int, Pose]:
+        return {
+            thing: slide(parts, draw.span(-0.12, 0.12), draw.span(0, 2 * math.pi), draw.span(0.04, 0.12))
+            for thing, parts in loose.items()
+        }
+
+    return with_past(shot, draw, moved)
 
 
 def _loose(shot: Shot, draw: Draw) -> list[int]:
@@ -291,11 +280,3 @@ def _loose(shot: Shot, draw: Draw) -> list[int]:
     seen, counts = np.unique(instance[loose], return_counts=True)
     largest = seen[np.argsort(-counts, kind="stable")][: draw.whole(1, 3)]
     return [int(thing) for thing in largest] or [shot.scene.salient]
-
-
-def _slide(draw: Draw, parts: list[np.ndarray]) -> Pose:
-    """A small turn about the middle of the parts, then a slide of 4 to 12 cm along the floor."""
-    middle = np.mean(parts, axis=0)
-    angle, way, by = draw.span(-0.12, 0.12), draw.span(0, 2 * math.pi), draw.span(0.04, 0.12)
-    about = Pose.at(*middle) @ Pose.at(0, 0, 0, yaw=angle) @ Pose.at(*(-middle))
-    return Pose.at(by * math.cos(way), by * math.sin(way), 0.0) @ about

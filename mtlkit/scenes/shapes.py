@@ -7,12 +7,12 @@ solid's own ("inner") coordinates.
 
 Only + - * / sqrt and comparisons touch a ray, element by element: its result does not depend on the rays beside it.
 
-Shapes: n rays or points, ``x_3n`` has three rows, one per coordinate; a viewpoint ``o`` is (3,), it is common to all.
+Shapes: n rays or points, ``x_3n`` has three rows, one per coordinate; viewpoints ``o`` and sizes are (3, n), one for
+each ray or point, or (3, 1), common to all.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -34,7 +34,7 @@ def length(x_3n: Sequence) -> Array:
     return np.sqrt(dot(x_3n, x_3n))
 
 
-def _quadratic(a: Array, b: Array, c: float) -> Interval:
+def _quadratic(a: Array, b: Array, c: Array) -> Interval:
     """Where a t^2 + 2 b t + c <= 0 (a >= 0)."""
     a = a + TINY
     square = b * b - a * c
@@ -43,19 +43,19 @@ def _quadratic(a: Array, b: Array, c: float) -> Interval:
     return np.where(square < 0.0, np.inf, near), np.where(square < 0.0, -np.inf, far)
 
 
-def _slab(o: float, d: Array, half: float) -> Interval:
+def _slab(o: Array, d: Array, half: Array) -> Interval:
     """Where |o + t d| <= half."""
     inverse = 1.0 / (d + TINY)
     middle, reach = -o * inverse, np.abs(half * inverse)
     return middle - reach, middle + reach
 
 
-def _plane(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
+def _plane(o: Array, d_3n: Array, size: Sequence[Array]) -> Interval:
     t = -o[2] / (d_3n[2] + TINY)
     return t, t
 
 
-def _box(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
+def _box(o: Array, d_3n: Array, size: Sequence[Array]) -> Interval:
     near, far = _slab(o[0], d_3n[0], size[0])
     for axis in (1, 2):
         low, high = _slab(o[axis], d_3n[axis], size[axis])
@@ -63,28 +63,28 @@ def _box(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
     return near, far
 
 
-def _sphere(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
+def _sphere(o: Array, d_3n: Array, size: Sequence[Array]) -> Interval:
     start, way = ([x[i] / size[i] for i in range(3)] for x in (o, d_3n))  # stretched into the unit ball
     return _quadratic(dot(way, way), dot(start, way), dot(start, start) - 1.0)
 
 
-def _cylinder(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
+def _cylinder(o: Array, d_3n: Array, size: Sequence[Array]) -> Interval:
     (x, y, z), (u, v, w) = o, d_3n
     near, far = _quadratic(u * u + v * v, x * u + y * v, x * x + y * y - size[0] * size[0])
     low, high = _slab(z, w, size[2])
     return np.maximum(near, low), np.minimum(far, high)
 
 
-def _capsule(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
+def _capsule(o: Array, d_3n: Array, size: Sequence[Array]) -> Interval:
     near, far = _cylinder(o, d_3n, size)
     near, far = np.where(near > far, np.inf, near), np.where(near > far, -np.inf, far)
     for end in (-size[2], size[2]):
-        low, high = _sphere(o - np.array([0.0, 0.0, end]), d_3n, (size[0],) * 3)
+        low, high = _sphere((o[0], o[1], o[2] - end), d_3n, (size[0],) * 3)
         near, far = np.minimum(near, low), np.maximum(far, high)
     return near, far
 
 
-def _wedge(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
+def _wedge(o: Array, d_3n: Array, size: Sequence[Array]) -> Interval:
     """The half of a box below the plane that rises from its lower edge at -x to its upper edge at +x."""
     near, far = _box(o, d_3n, size)
     out = o[2] * size[0] - o[0] * size[2]  # above the slope by this, in square metres, at t = 0, and more with t
@@ -93,14 +93,14 @@ def _wedge(o: Array, d_3n: Array, size: Sequence[float]) -> Interval:
     return np.where(rise < 0.0, np.maximum(near, t), near), np.where(rise > 0.0, np.minimum(far, t), far)
 
 
-# name -> (viewpoint (3,), rays (3, n), half sizes) -> interval (n,), (n,) in units of the ray's length
-SHAPES: dict[str, Callable[[Array, Array, Sequence[float]], Interval]] = {
+# name -> (viewpoints, rays (3, n), half sizes) -> interval (n,), (n,) in units of the ray's length
+SHAPES: dict[str, Callable[[Array, Array, Sequence[Array]], Interval]] = {
     "plane": _plane, "box": _box, "sphere": _sphere, "cylinder": _cylinder, "capsule": _capsule,
     "wedge": _wedge,
 }  # fmt: skip
 
 
-def outward(shape: str, p_3n: Array, size: Sequence[float]) -> Array:
+def outward(shape: str, p_3n: Array, size: Array) -> Array:
     """Unit outward normals (3, n) at points of the surface."""
     n_3n = np.zeros_like(p_3n)
     if shape == "plane":
@@ -112,8 +112,9 @@ def outward(shape: str, p_3n: Array, size: Sequence[float]) -> Array:
         columns = np.arange(p_3n.shape[1])
         n_3n[axis, columns] = np.where(p_3n[axis, columns] < 0.0, -1.0, 1.0)
         if shape == "wedge":
-            slope_3 = np.array([-size[2], 0.0, size[0]]) / math.hypot(size[0], size[2])
-            n_3n[:, dot(slope_3, p_3n) > beyond_3n.max(axis=0)] = slope_3[:, None]
+            slope_3n = np.stack([-size[2], 0.0 * size[1], size[0]])
+            slope_3n = slope_3n / length(slope_3n)
+            n_3n = np.where(dot(slope_3n, p_3n) > beyond_3n.max(axis=0), slope_3n, n_3n)
         return n_3n
     if shape == "sphere":
         n_3n = np.stack([p_3n[i] / (size[i] * size[i]) for i in range(3)])

@@ -195,7 +195,7 @@ def _facade(p_3n: Array, m: Material) -> Array:
     u, v = np.abs(along - column - 0.5), np.abs(up - storey - 0.48)  # 0 in the middle of a window
     wide = 0.2 + 0.18 * _hash(0.0, 0.0, 0.0, m.seed)
     bar = (u < 0.03) & (_hash(1.0, 0.0, 0.0, m.seed) < 0.6)
-    plaster_3n = _mix(0.3 * _noise(*(p_3n / 0.9), m.seed), Material("", m.colour, tuple(0.8 * c for c in m.colour)))
+    plaster_3n = np.array(m.colour)[:, None] * (1.0 - 0.1 * _noise(*(p_3n / 0.9), m.seed))
     frame_3n = 0.35 * plaster_3n + 0.58
     glass_3n = np.array(m.second)[:, None] * (0.55 + 0.9 * _hash(column, storey, 0.0, m.seed + 1))
     wall_3n = np.where((u < wide + 0.045) & (v < 0.335), frame_3n, plaster_3n)

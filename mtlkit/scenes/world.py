@@ -21,6 +21,11 @@ from .textures import Colour, Material
 SUN = 1000.0  # metres to a sun
 
 
+def _cross(a: Array, b: Array) -> Array:
+    """np.cross for two vectors, without what it costs to be general."""
+    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pose:
     """Where a thing stands: ``outer = rotation @ inner + position``, metres."""
@@ -32,10 +37,12 @@ class Pose:
     def at(cls, x: float, y: float, z: float, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Pose:
         """At (x, y, z), turned by roll about x, then pitch about y, then yaw about z (radians)."""
         (cy, sy), (cp, sp), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (yaw, pitch, roll))
-        about_z = np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
+        about_z, position = np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]]), np.array([x, y, z], dtype=float)
+        if pitch == 0.0 and roll == 0.0:
+            return cls(about_z, position)
         about_y = np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
         about_x = np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]])
-        return cls(about_z @ about_y @ about_x, np.array([x, y, z], dtype=float))
+        return cls(about_z @ about_y @ about_x, position)
 
     @classmethod
     def look(cls, eye: Sequence[float], target: Sequence[float], roll: float = 0.0) -> Pose:
@@ -51,7 +58,7 @@ class Pose:
         if not right.any():
             raise KitError(f"the camera looks straight up or down from {tuple(eye)}; move its target aside")
         right = right / math.sqrt(right @ right)
-        down = np.cross(forward, right)
+        down = _cross(forward, right)
         c, s = math.cos(roll), math.sin(roll)
         return cls(np.stack([c * right + s * down, c * down - s * right, forward], axis=1), position)
 
@@ -68,7 +75,7 @@ class Pose:
         if not x @ x > 1e-12:
             raise KitError(f"the axis {tuple(axis)} runs along {tuple(right)}; give another direction as right")
         x = x / math.sqrt(x @ x)
-        return cls(np.stack([x, np.cross(z, x), z], axis=1), np.array(middle, dtype=float))
+        return cls(np.stack([x, _cross(z, x), z], axis=1), np.array(middle, dtype=float))
 
     def __matmul__(self, inner: Pose) -> Pose:
         return Pose(self.rotation @ inner.rotation, self.rotation @ inner.position + self.position)
