@@ -79,7 +79,7 @@ class Scenes(MultiTaskDataset):
     """
 
     name = "scenes"
-    about = "rendered rooms with exact targets; nothing to fetch, rendered on first use"
+    about = "rendered rooms, streets and people with exact targets; nothing to fetch, rendered on first use"
 
     def __init__(
         self,
