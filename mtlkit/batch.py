@@ -12,6 +12,7 @@ import dataclasses
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -112,7 +113,7 @@ def run_all(
     if not waiting:
         return outcomes
     jobs = min(jobs, len(waiting))
-    with _cluster(jobs) as client, _EpochBar(waiting, progress) as bar:
+    with _cluster(jobs) as client, _EpochBar(waiting, progress) as bar, _ctrl_c() as asked:
         threads = 1 if jobs > 1 else None
         futures = {client.submit(execute, str(run.folder), threads, device, pure=False): run for run in waiting}
         started = {run: time.monotonic() for run in waiting}
@@ -123,11 +124,36 @@ def run_all(
                     outcomes.append(_outcome(future, run, time.monotonic() - started[run]))
                     bar.write(_line(outcomes[-1], len(outcomes), len(runs)), say)
                 bar.refresh()
-                time.sleep(POLL_SECONDS)
+                if asked.wait(POLL_SECONDS):
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             _stop(client, list(futures.values()))
             raise
     return outcomes
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second one interrupts at once.
+
+    An exception thrown at any moment, as Python's own handler does, may land where it is swallowed: in a callback of
+    the client, or while an object is being freed. Threads other than the main one hear of no signals: theirs stays
+    unset.
+    """
+    asked = threading.Event()
+
+    def ask(*signal_and_frame: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _cluster(jobs: int):

@@ -187,9 +187,9 @@ def fence(draw: Draw, w: float, h: float) -> Item:
     return item
 
 
-def railing(draw: Draw, w: float) -> Item:
-    """Close bars between two rails, for the places that are looked at."""
-    item, iron, h = Item(w, 0.1, 1.1).begin(FENCE), draw.one((STEEL, BLACK)), 1.1
+def railing(draw: Draw, w: float, h: float) -> Item:
+    """Close iron bars between two rails."""
+    item, iron = Item(w, 0.1, h).begin(FENCE), draw.one((STEEL, BLACK))
     for z in (0.12, h - 0.05):
         item.box((0, 0, z), (w, 0.05, 0.06), iron)
     count = round(w / 0.28)

@@ -5,9 +5,10 @@ on either side. Along it come parked cars, lamps, trees and signs, people on the
 in half of the scenes a crossing with traffic lights and people before the car. One frame ago the camera was 0.3 to 1.2
 m farther back, and whatever drives or walks was a little behind its place.
 
-The camera is that of Cityscapes in height and field of view, so a disparity follows from depth with
-``shot.camera(width).focal`` and a baseline. What is thinner than a fraction of a pixel at 2 m per 100 pixels of width
-is left out of the scene, so very large images show no more than small ones.
+The camera is that of Cityscapes in height and field of view; a disparity follows from depth with a baseline and
+``shot.camera(width).focal``. The sky has no depth and no normal, and its flow is that of the camera's turning alone.
+What would cover less than a third of a pixel of an image 128 pixels wide is left out: larger images are sharper, but
+show no finer things.
 
 Scene ``index`` of a split depends on (split, index, seed) alone; the image size only decides how finely it is sampled.
 
@@ -38,7 +39,7 @@ FOCAL = 2262.52 / 2048  # as a share of the width: the calibration of most of Ci
 KERB = 0.12  # height of the pavements
 SIDES = (1, -1)
 WIDE = 3.0  # a pavement that has room for bicycles
-FAR = 17.0  # from here on, bicycles are simpler
+FAR = 14.0  # from here on, bicycles are simpler
 
 ASPHALTS = ((0.46, 0.46, 0.47), (0.52, 0.52, 0.53), (0.40, 0.40, 0.42), (0.55, 0.54, 0.52))
 MARKS = ((0.86, 0.86, 0.83),)
@@ -92,7 +93,7 @@ class _Street:
     """
 
     def __init__(self, draw: Draw, kind: str):
-        self.draw, self.kind, self.content = draw, kind, Item(0, 0, 0)
+        self.draw, self.content = draw, Item(0, 0, 0)
         fronts, parked = KINDS[kind]
         order = draw.rng.permutation(2)
         self.fronts = {side: draw.one(fronts[int(i)]) for side, i in zip(SIDES, order, strict=True)}
@@ -109,27 +110,31 @@ class _Street:
             self.crossing = start, start + draw.span(7.5, 10.0)
             self.spans = [(-24.0, start), (self.crossing[1], self.end - 9.0)]
 
-    def put(self, item: Item, x: float, y: float, z: float = 0.0, yaw: float = 0.0, moved: tuple | None = None) -> None:
-        """Place an item, without what is too small to be seen; it ``moved`` by (x, y) since the last frame."""
-        pose, first = Pose.at(x, y, z, yaw=yaw), len(self.content.solids)
+    def put(self, item: Item, x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> None:
+        """Place an item, without what is too small to be seen."""
+        pose = Pose.at(x, y, z, yaw=yaw)
         item.solids = [s for s in item.solids if self._seen(s.size, pose.rotation @ s.pose.position + pose.position)]
         self.content.join(item, pose)
-        if moved:
-            back = Pose.at(-moved[0], -moved[1], 0.0)
-            placed = self.content.solids[first:]
-            self.content.solids[first:] = [dataclasses.replace(s, previous=back @ s.pose) for s in placed]
+
+    def send(self, item: Item, x: float, y: float, z: float, way: tuple[int, int], step: float) -> None:
+        """Place an item that goes this way and has come ``step`` metres since the last frame; 0 stands."""
+        first = len(self.content.solids)
+        self.put(item, x, y, z, math.atan2(-way[0], way[1]))
+        if step:
+            back, sent = Pose.at(-step * way[0], -step * way[1], 0.0), self.content.solids[first:]
+            self.content.solids[first:] = [dataclasses.replace(s, previous=back @ s.pose) for s in sent]
 
     def _seen(self, size: tuple[float, float, float], position: np.ndarray) -> bool:
-        """Whether a solid covers most of a pixel of an image 128 pixels wide, or throws a shadow from beside it."""
+        """Whether a solid covers a third of a pixel of an image 128 pixels wide, or throws a shadow from beside it."""
         _, b, c = sorted(size)
         x, y = abs(position[0] - self.eye[0]), position[1] - self.eye[1]
         if y + 2 * c < 1.5 * x - 2.0:
             return b * c > 0.4
-        return 4 * b * c * (128 * FOCAL) ** 2 > 0.7 * (x * x + y * y)
+        return 4 * b * c * (128 * FOCAL) ** 2 > 0.35 * (x * x + y * y)
 
-    def beside(self, item: Item, side: int, y: float, out: float, yaw: float = 0.0, moved: tuple | None = None) -> None:
+    def beside(self, item: Item, side: int, y: float, out: float, yaw: float = 0.0) -> None:
         """Place an item ``out`` metres behind the kerb; it faces the road unless turned."""
-        self.put(item, side * (self.edge[side] + out), y, KERB, side * math.pi / 2 + yaw, moved)
+        self.put(item, side * (self.edge[side] + out), y, KERB, side * math.pi / 2 + yaw)
 
     def facing(self, item: Item, side: int, y: float, out: float) -> None:
         """Place an item behind the kerb so that it faces the camera."""
@@ -188,7 +193,7 @@ def _background(street: _Street) -> None:
     town = {side: street.fronts[side] is _shops or draw.chance(0.2) for side in SIDES}
     for side in SIDES:
         make, out = (roadside.block, 36.0) if town[side] else (roadside.wood, 52.0)
-        for item, y in _row(draw, 5.0, far + 30, functools.partial(make, draw, 32.0), (0.0, 4.0)):
+        for item, y in _row(draw, 5.0, far - 2, functools.partial(make, draw, 32.0), (0.0, 4.0)):
             street.beside(item, side, y, out)
     make = roadside.block if any(town.values()) else roadside.wood
     for item, x in _row(draw, -90.0, 90.0, functools.partial(make, draw, 24.0), (0.0, 3.0)):
@@ -210,7 +215,7 @@ def _gardens(street: _Street, side: int, start: float, end: float) -> None:
     """Houses in gardens, behind fences, walls and hedges."""
     draw, out = street.draw, street.pavement[side]
     back = draw.span(4.2, 6.5)
-    for house, y in _row(draw, start + 2, end, lambda: roadside.cottage(draw), (4.0, 9.0)):
+    for house, y in _row(draw, start + 2, end, functools.partial(roadside.cottage, draw), (4.0, 9.0)):
         street.beside(house, side, y, out + back + house.depth / 2)
     _enclose(street, side, start, end, (roadside.fence, roadside.fence, roadside.hedge, roadside.wall), (0.9, 1.4), 3.0)
     for y in _march(draw, start + 2, end - 2, 5.0, 12.0):
@@ -237,8 +242,8 @@ def _park(street: _Street, side: int, start: float, end: float) -> None:
 def _works(street: _Street, side: int, start: float, end: float) -> None:
     """Halls behind a long wall."""
     draw, out = street.draw, street.pavement[side]
-    _enclose(street, side, start, end, (roadside.wall,), (1.7, 2.5), 5.0)
-    for hall, y in _row(draw, start, end, lambda: roadside.works(draw), (4.0, 12.0)):
+    _enclose(street, side, start, end, (roadside.wall, roadside.wall, roadside.fence), (1.7, 2.4), 5.0)
+    for hall, y in _row(draw, start, end, functools.partial(roadside.works, draw), (4.0, 12.0)):
         street.beside(hall, side, y, out + 6.5 + hall.depth / 2)
     for y in _march(draw, start + 2, end - 2, 9.0, 20.0):
         street.beside(roadside.tree(draw, draw.span(1.5, 2.2)), side, y, out + 3.2)
@@ -247,7 +252,7 @@ def _works(street: _Street, side: int, start: float, end: float) -> None:
 def _field(street: _Street, side: int, start: float, end: float) -> None:
     """Open ground with bushes, a few trees and a house."""
     draw, out = street.draw, street.pavement[side]
-    if draw.chance(0.5):
+    if draw.chance(0.75):
         _enclose(street, side, start, end, (roadside.fence, roadside.railing), (0.8, 1.1), 2.0)
     for y in _march(draw, start + 2, end - 2, 6.0, 16.0):
         street.beside(roadside.bush(draw, draw.span(0.6, 1.3)), side, y, out + draw.span(2.0, 6.0))
@@ -261,18 +266,14 @@ def _enclose(
     side: int,
     start: float,
     end: float,
-    kinds: tuple[Callable, ...],
+    kinds: tuple[Callable[[Draw, float, float], Item], ...],
     heights: tuple[float, float],
     gap: float,
 ) -> None:
     """Fences and the like along the back of a pavement, with gates between."""
     draw, kind, h = street.draw, street.draw.one(kinds), street.draw.span(*heights)
 
-    def piece() -> Item:
-        w = draw.span(9.0, 16.0)
-        return kind(draw, w) if kind is roadside.railing else kind(draw, w, h)
-
-    for item, y in _row(draw, start, end, piece, (0.0, gap)):
+    for item, y in _row(draw, start, end, lambda: kind(draw, draw.span(9.0, 16.0), h), (0.0, gap)):
         street.beside(item, side, y, street.pavement[side] + 0.35)
 
 
@@ -292,22 +293,23 @@ _PAVEMENTS = {_shops: (3.0, 4.6), _gardens: (1.9, 2.8), _park: (2.4, 3.6), _work
 
 def _kerbside(street: _Street, side: int, start: float, end: float) -> None:
     """Lamps, trees, signs, bollards and bicycles in a strip along the kerb."""
-    draw = street.draw
-    trees = street.parking[side] and street.pavement[side] > 2.9
+    draw, wide = street.draw, street.pavement[side] > WIDE
+    kinds = ["lamp"] * 3 + ["sign"] * 2 + ["litter", "bollards"]
+    kinds += ["tree"] * 3 * (wide and street.parking[side]) + ["bicycles"] * 4 * wide
     for y in _march(draw, max(start, 3.0) + 3, end - 7, 5.0, 9.0):
-        kind = draw.rng.random()
-        if kind < 0.28:
+        kind = draw.one(kinds)
+        if kind == "lamp":
             street.beside(roadside.lamp(draw), side, y, 0.4)
-        elif kind < 0.6 and trees:
+        elif kind == "tree":
             street.beside(roadside.tree(draw, draw.span(1.1, 1.5)), side, y, 0.75)
-        elif kind < 0.7:
+        elif kind == "sign":
             street.facing(roadside.sign(draw), side, y, 0.5)
-        elif kind < 0.78:
+        elif kind == "litter":
             street.beside(roadside.litter(draw), side, y, 0.6, draw.one((0.0, math.pi)))
-        elif kind < 0.9 and street.pavement[side] > WIDE:
-            for i in range(draw.whole(1, 3)):
-                two = vehicles.bicycle(draw, far=y > FAR) if draw.chance(0.7) else vehicles.motorcycle(draw)
-                street.beside(two, side, y + 0.75 * i, 1.0, draw.span(-0.15, 0.15))
+        elif kind == "bicycles":
+            for i in range(draw.whole(1, 4)):
+                two = vehicles.bicycle(draw, far=y > FAR) if draw.chance(0.75) else vehicles.motorcycle(draw)
+                street.beside(two, side, y + 0.85 * i, 1.15, draw.span(-0.12, 0.12))
         else:
             for i in range(draw.whole(1, 3)):
                 street.beside(roadside.bollard(draw), side, y + 1.2 * i, 0.35)
@@ -318,7 +320,7 @@ def _parked(street: _Street, side: int) -> None:
         return
     draw = street.draw
     low, high = (street.crossing[0] - 6.0, street.crossing[1] + 6.0) if street.crossing else (0.0, 0.0)
-    y = draw.span(1.0, 5.0)
+    y = draw.span(4.0, 9.0) if side > 0 else draw.span(1.0, 5.0)
     while y < 62.0:
         car = vehicles.car(draw)
         middle, reach = y + car.depth / 2, car.depth / 2
@@ -331,17 +333,19 @@ def _parked(street: _Street, side: int) -> None:
 def _pedestrians(street: _Street, side: int, start: float, end: float) -> None:
     """People on a pavement: most of them walk along it."""
     draw, high = street.draw, street.pavement[side] - 0.5
-    low = 2.2 if street.pavement[side] > WIDE else min(1.25, high)
+    low = 2.5 if street.pavement[side] > WIDE else min(1.25, high)
     often = {_shops: (2.5, 9.0), _park: (4.0, 16.0), _gardens: (6.0, 22.0)}.get(street.fronts[side], (10.0, 35.0))
     for y in _march(draw, max(start, 5.0), min(end, 50.0), *often):
         out = draw.span(low, high)
         if draw.chance(0.25):
             street.beside(figures.person(draw, PERSON), side, y, out, draw.span(-1.5, 1.5))
         else:
-            way, speed = draw.one((1, -1)), draw.span(0.05, 0.1)
-            walker = figures.person(draw, PERSON, figures.walking)
-            x = side * (street.edge[side] + out)
-            street.put(walker, x, y, KERB, 0.0 if way > 0 else math.pi, (0.0, way * speed))
+            _walker(street, side * (street.edge[side] + out), y, KERB, (0, draw.one((1, -1))))
+
+
+def _walker(street: _Street, x: float, y: float, z: float, way: tuple[int, int]) -> None:
+    walker = figures.person(street.draw, PERSON, figures.walking)
+    street.send(walker, x, y, z, way, street.draw.span(0.05, 0.1))
 
 
 # --- traffic ----------------------------------------------------------------------------------------------------------
@@ -360,28 +364,24 @@ def _crossing(street: _Street) -> None:
     if street.lit:
         return
     for x in _march(draw, left + 0.3, right - 0.3, 0.9, 4.0):
-        way, speed = draw.one((1, -1)), draw.span(0.05, 0.1)
-        walker = figures.person(draw, PERSON, figures.walking)
-        street.put(walker, x, zebra + draw.span(-1.0, 1.0), 0.0, -way * math.pi / 2, (way * speed, 0.0))
+        _walker(street, x, zebra + draw.span(-1.0, 1.0), 0.0, (draw.one((1, -1)), 0))
     if draw.chance(0.6):
-        way, speed = draw.one((1, -1)), draw.span(0.25, 0.7)
-        y = (start + end) / 2 + way * 1.8
-        street.put(
-            _vehicle(street, y, False, False), draw.span(-9.0, 9.0), y, 0.0, -way * math.pi / 2, (way * speed, 0.0)
-        )
+        way = draw.one((1, -1))
+        y = (start + end) / 2 + 1.8 * way
+        street.send(_vehicle(street, y, False, False), draw.span(-9.0, 9.0), y, 0.0, (way, 0), draw.span(0.25, 0.7))
 
 
 def _vehicle(street: _Street, y: float, own: bool, rails: bool) -> Item:
     """What drives ``y`` metres ahead; nothing that hides all else in the camera's ``own`` lane too often."""
     draw, kind = street.draw, street.draw.rng.random()
-    heavy = 0.12 if own else 0.25
+    heavy = 0.1 if own else 0.2
     if rails and kind > 0.8:
         return vehicles.tram(draw)
     if kind < heavy:
         return draw.one((vehicles.truck, vehicles.bus))(draw)
-    if kind < heavy + 0.18:
+    if kind < heavy + 0.22:
         return vehicles.cyclist(draw, far=y > FAR)
-    if kind < heavy + 0.27:
+    if kind < heavy + 0.32:
         return vehicles.motorcyclist(draw)
     return vehicles.car(draw)
 
@@ -397,9 +397,9 @@ def _traffic(street: _Street) -> None:
             a, b = y, y + vehicle.depth
             if not (b > low and a < high):
                 waits = street.crossing and not street.lit and (b <= low if way > 0 else a >= high)
-                x = way * (street.lane / 2 + draw.span(-0.15, 0.15))
-                moved = None if waits else (0.0, way * speed)
-                street.put(vehicle, x, (a + b) / 2, 0.0, 0.0 if way > 0 else math.pi, moved)
+                aside = 0.5 if vehicle.width < 1.0 else 0.0  # two wheels keep to the right
+                x = way * (street.lane / 2 + aside + draw.span(-0.15, 0.15))
+                street.send(vehicle, x, (a + b) / 2, 0.0, (0, way), 0.0 if waits else speed)
             y = b + draw.span(*gap)
 
 

@@ -80,7 +80,7 @@ class Viewpoint:
         self._balls = _Balls(centres_P3, radii_P, np.float64)
         things_P = np.array([s.instance for s in solids])
         order_P = np.argsort(things_P, kind="stable")
-        starts = np.flatnonzero(np.diff(things_P[order_P], prepend=-2))
+        starts = np.flatnonzero(np.diff(things_P[order_P], prepend=things_P.min(initial=0) - 1))
         self._members = np.split(order_P, starts[1:])
         counts = np.diff(starts, append=self.count)
         middles = np.add.reduceat(centres_P3[order_P], starts) / counts[:, None]

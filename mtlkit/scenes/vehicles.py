@@ -1,7 +1,7 @@
 """A catalogue of what drives: cars, trucks, buses, trams, motorcycles and bicycles, alone and ridden.
 
-Each function draws one vehicle at random, by the classes of Cityscapes unless it is given others. A vehicle stands
-around its own origin on the ground and drives towards +y; its right is +x.
+Each function draws one vehicle at random, by the classes of Cityscapes. A vehicle stands around its own origin on the
+ground and drives towards +y; its right is +x.
 
 Units: metres, radians. Common names: ``w``, ``l``, ``h`` whole width, length and height, ``r`` radius, ``z`` height
 above the ground.
@@ -83,12 +83,12 @@ _CARS = {
 }
 
 
-def car(draw: Draw, label: int = CAR) -> Item:
+def car(draw: Draw) -> Item:
     """A car: hatchback, saloon, estate, off-road car or van."""
     lengths, heights, bonnet, screen, rear, boot = _CARS[draw.one(tuple(_CARS))]
     l, h, w = draw.span(*lengths), draw.span(*heights), draw.span(1.72, 1.86)
     paint = Material("plain", draw.colour(PAINTS, 0.03))
-    item = Item(w + 0.3, l, h).begin(label)
+    item = Item(w + 0.3, l, h).begin(CAR)
     sill, waist, belt = 0.2, 0.44 * h, 0.62 * h
     r = (waist - sill) / 2
     item.box((0, 0, sill), (w, l - 2 * r, waist - sill), paint)
@@ -130,11 +130,11 @@ def _cabin(item: Item, w: float, belt: float, h: float, along: tuple[float, ...]
 # --- trucks, buses, trams ---------------------------------------------------------------------------------------------
 
 
-def truck(draw: Draw, label: int = TRUCK) -> Item:
+def truck(draw: Draw) -> Item:
     """A truck with a closed box, or an open one."""
     w, l, cab = 2.4, draw.span(7.0, 9.0), 1.9
     paint, z = Material("plain", draw.colour(LIVERIES + PAINTS, 0.04)), 0.95
-    item = Item(w + 0.4, l, 3.6).begin(label)
+    item = Item(w + 0.4, l, 3.6).begin(TRUCK)
     item.box((0, -0.1, 0.55), (0.9, l - 0.6, 0.4), BLACK)
     front = l / 2 - cab / 2
     item.box((0, front, 0.5), (w - 0.05, cab, 1.25), paint).box((0, front, 1.75), (w - 0.1, cab - 0.12, 0.95), paint)
@@ -160,12 +160,12 @@ def truck(draw: Draw, label: int = TRUCK) -> Item:
     return item
 
 
-def bus(draw: Draw, label: int = BUS) -> Item:
+def bus(draw: Draw) -> Item:
     """A city bus."""
     w, l, h = 2.5, draw.span(10.0, 12.0), draw.span(2.95, 3.1)
     paint = Material("plain", draw.colour(LIVERIES, 0.03))
     trim = Material("plain", draw.colour((paint.colour, (0.88, 0.88, 0.86), (0.15, 0.2, 0.35)), 0.02))
-    item = Item(w + 0.5, l, h).begin(label)
+    item = Item(w + 0.5, l, h).begin(BUS)
     item.box((0, 0, 0.28), (w, l, 0.77), trim).box((0, 0, 1.05), (w - 0.06, l - 0.05, h - 1.2), paint)
     _band(item, (0, -0.1, 1.1), w, l - 0.5, 1.15, paint.colour)
     item.box((0, 0, h - 0.5), (w, l, 0.4), paint).box((0, -0.2 * l, h - 0.15), (1.7, 2.6, 0.28), paint)
@@ -183,13 +183,13 @@ def bus(draw: Draw, label: int = BUS) -> Item:
     return item
 
 
-def tram(draw: Draw, label: int = TRAIN) -> Item:
+def tram(draw: Draw) -> Item:
     """A tram of two or three carriages."""
     w, count, each, h = 2.4, draw.whole(2, 3), draw.span(8.0, 9.5), 3.3
     paint = Material("plain", draw.colour(LIVERIES, 0.03))
     roof = Material("plain", draw.colour(((0.85, 0.85, 0.83), (0.45, 0.46, 0.48)), 0.03))
     l = count * each
-    item = Item(w + 0.4, l, h + 0.8).begin(label)
+    item = Item(w + 0.4, l, h + 0.8).begin(TRAIN)
     for i in range(count):
         y = (i - (count - 1) / 2) * each
         item.box((0, y, 0.12), (w - 0.3, each - 2.0, 0.3), BLACK)
@@ -214,12 +214,12 @@ def tram(draw: Draw, label: int = TRAIN) -> Item:
 # --- two wheels -------------------------------------------------------------------------------------------------------
 
 
-def bicycle(draw: Draw, label: int = BICYCLE, far: bool = False) -> Item:
+def bicycle(draw: Draw, far: bool = False) -> Item:
     """A city bicycle; its saddle, bars and pedals are where ``cyclist`` expects them. From ``far``, discs are its
     wheels.
     """
     paint, r = Material("plain", draw.colour(LIVERIES + PAINTS, 0.05)), 0.34
-    item = Item(0.6, 1.75, 1.1).begin(label)
+    item = Item(0.6, 1.75, 1.1).begin(BICYCLE)
     for y in (-0.52, 0.54):
         if far:
             item.disc((0, y, r), r, 0.04, RUBBER, pitch=ACROSS).disc((0, y, r), 0.85 * r, 0.045, STEEL, pitch=ACROSS)
@@ -244,10 +244,10 @@ def _ring(item: Item, y: float, r: float, count: int = 12) -> None:
         item.tube(points[i], points[i + count // 2], 0.006, STEEL)
 
 
-def motorcycle(draw: Draw, label: int = MOTORCYCLE) -> Item:
+def motorcycle(draw: Draw) -> Item:
     """A motorcycle; its saddle, bars and rests are where ``motorcyclist`` expects them."""
     paint, r = Material("plain", draw.colour(LIVERIES + PAINTS, 0.05)), 0.31
-    item = Item(0.8, 2.1, 1.15).begin(label)
+    item = Item(0.8, 2.1, 1.15).begin(MOTORCYCLE)
     for y in (-0.7, 0.72):
         item.disc((0, y, r), r, 0.13, RUBBER, pitch=ACROSS).disc((0, y, r), 0.6 * r, 0.15, STEEL, pitch=ACROSS)
     item.box((0, 0.02, 0.28), (0.3, 0.6, 0.32), BLACK).ball((0, 0.2, 0.78), (0.17, 0.32, 0.16), paint)
@@ -277,13 +277,13 @@ _MOTORING = functools.partial(
 )
 
 
-def cyclist(draw: Draw, label: int = BICYCLE, rider: int = RIDER, far: bool = False) -> Item:
+def cyclist(draw: Draw, far: bool = False) -> Item:
     """A bicycle and its rider."""
-    person = figures.person(draw, rider, _CYCLING, draw.span(1.58, 1.86))
-    return Item(0.7, 1.75, 1.9).put(bicycle(draw, label, far), 0, 0).put(person, 0, 0)
+    person = figures.person(draw, RIDER, _CYCLING, draw.span(1.58, 1.86))
+    return Item(0.7, 1.75, 1.9).put(bicycle(draw, far), 0, 0).put(person, 0, 0)
 
 
-def motorcyclist(draw: Draw, label: int = MOTORCYCLE, rider: int = RIDER) -> Item:
+def motorcyclist(draw: Draw) -> Item:
     """A motorcycle and its rider."""
-    person = figures.person(draw, rider, _MOTORING, draw.span(1.62, 1.88))
-    return Item(0.9, 2.1, 1.7).put(motorcycle(draw, label), 0, 0).put(person, 0, 0)
+    person = figures.person(draw, RIDER, _MOTORING, draw.span(1.62, 1.88))
+    return Item(0.9, 2.1, 1.7).put(motorcycle(draw), 0, 0).put(person, 0, 0)
