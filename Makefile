@@ -36,7 +36,7 @@ unit: $(STAMP)
 
 # nbval executes every notebook in a fresh kernel and compares the cells tagged nbval-check-output.
 notebooks-test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	    -n $(JOBS) --dist loadscope -p no:cacheprovider notebooks
 
 lab: $(STAMP)
