@@ -164,7 +164,11 @@ class _Session:
         self.resume(run)
         board = _board(run, self.epoch)
         total = self.recipe.epochs * self.steps_per_epoch()
-        with tqdm(total=total, initial=self.step, desc=self.recipe.name, unit="step", disable=not progress) as bar:
+        # a second between two drawings: nbval reads a cell's output when the cell has ended, and a kernel keeps a
+        # thousand messages at most; the one that says "done" must not be among those it drops
+        with tqdm(
+            total=total, initial=self.step, desc=self.recipe.name, unit="step", disable=not progress, mininterval=1.0
+        ) as bar:
             while self.epoch < self.recipe.epochs:
                 run.say("running", epoch=self.epoch, epochs=self.recipe.epochs, pid=os.getpid())
                 self.train_epoch(run, bar)

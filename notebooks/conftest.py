@@ -10,4 +10,4 @@ nbval.kernel.KernelManager = PrivateKernelManager
 def pytest_collection_modifyitems(items):
     for item in items:
         if hasattr(item, "output_timeout"):
-            item.output_timeout = 600  # seconds; nbval waits five for any output, and a cell that trains gives none
+            item.output_timeout = 60  # seconds; nbval's own five are too few when two kernels share two cores
