@@ -159,7 +159,24 @@ def normal_cosine(raw_B3HW: Tensor, target_B3HW: Tensor, *, valid: str = "any", 
     return torch.where(valid_BHW, 1 - cosine_BHW, 0.0).sum() / valid_BHW.sum().clamp(min=1)
 
 
-def balanced_cross_entropy(raw_B1HW: Tensor, target_B1HW: Tensor, weight: float) -> Tensor:
+def l1(raw_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+    """Mean absolute difference, every entry counts (ASTMT's loss of albedo).
+
+    Args:
+        raw_BCHW: the prediction, in the unit of the target.
+        target_BCHW: the target.
+
+    Returns:
+        A scalar in the unit of the target, >= 0.
+
+    Raises:
+        KitError: shapes that differ.
+    """
+    _same_shape("l1", raw_BCHW, target_BCHW)
+    return (widen(raw_BCHW) - widen(target_BCHW)).abs().mean()
+
+
+def balanced_cross_entropy(raw_B1HW: Tensor, target_B1HW: Tensor, weight: float | None) -> Tensor:
     """Cross entropy of a yes-or-no task whose two answers weigh ``weight`` and 1 - ``weight``, mean over the pixels
     whose target is not -1.
 
@@ -169,7 +186,8 @@ def balanced_cross_entropy(raw_B1HW: Tensor, target_B1HW: Tensor, weight: float)
     Args:
         raw_B1HW: logits, any real numbers.
         target_B1HW: 1 or 0; -1 is ignored.
-        weight: of a pixel whose target is 1, in [0, 1].
+        weight: of a pixel whose target is 1, in [0, 1]; None is the share of zeros in this batch (S. Xie and Z. Tu,
+            "Holistically-Nested Edge Detection", ICCV 2015).
 
     Returns:
         A scalar in nats, >= 0; zero, with zero gradient, where every pixel is ignored.
@@ -185,6 +203,8 @@ def balanced_cross_entropy(raw_B1HW: Tensor, target_B1HW: Tensor, weight: float)
     target_B1HW = widen(target_B1HW)
     valid_B1HW = target_B1HW >= 0
     yes_B1HW = target_B1HW.clamp_min(0)
+    if weight is None:
+        weight = 1 - yes_B1HW.sum() / valid_B1HW.sum().clamp(min=1)
     factor_B1HW = weight * yes_B1HW + (1 - weight) * (1 - yes_B1HW)
     loss_B1HW = F.binary_cross_entropy_with_logits(widen(raw_B1HW), yes_B1HW, factor_B1HW, reduction="none")
     return torch.where(valid_B1HW, loss_B1HW, 0.0).sum() / valid_B1HW.sum().clamp(min=1)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import metrics
 from .runs import Run
-from .tasks import COLOURS
+from .tasks import colour_of
 
 UNKNOWN = 0.35  # grey of pixels that do not count
 # Classes: Okabe and Ito's colours first, then others between them; neighbours in a legend differ in lightness too.
@@ -279,7 +279,7 @@ def learning_curves(runs: Mapping[str, Run | Sequence[Run]], protocol: str = "po
         )
         arrow = "higher is better" if spec.higher_is_better else "lower is better"
         axis.set(title=f"{task}: {spec.label}", xlabel="epoch", ylabel=arrow)
-        axis.title.set_color(COLOURS[task])
+        axis.title.set_color(colour_of(task))
         axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         if axis is not axes[0][-1]:
             axis.get_legend().remove()
@@ -295,7 +295,7 @@ def loss_curves(run: Run) -> Figure:
     figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 2.7), squeeze=False)
     for axis, task in zip(axes[0], names, strict=True):
         for split, line in history[history.task == task].groupby("split", sort=False):
-            axis.plot(line.epoch, line.value, color=COLOURS[task], ls="-" if split == "train" else "--", label=split)
+            axis.plot(line.epoch, line.value, color=colour_of(task), ls="-" if split == "train" else "--", label=split)
         axis.set(title=task, xlabel="epoch", ylabel="unweighted loss")
         axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         axis.legend()
@@ -307,7 +307,7 @@ def weight_trajectories(runs: Mapping[str, Run]) -> Figure:
     figure, axes = plt.subplots(1, len(runs), figsize=(4.0 * len(runs), 2.9), squeeze=False, sharey=True)
     for axis, (label, run) in zip(axes[0], runs.items(), strict=True):
         for task, line in run.weights.groupby("task", sort=False):
-            axis.plot(line.step, line.weight, color=COLOURS[task], label=task)
+            axis.plot(line.step, line.weight, color=colour_of(task), label=task)
         axis.set(title=label, xlabel="step")
     axes[0, 0].set_ylabel("weight of the loss")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -29,9 +29,17 @@ COLOURS = {
     "saliency": "#CC79A7",
     "albedo": "#882255",
     "motion": "#999933",
+    "parts": "#332288",
+    "age": "#0072B2",  # of a face, which has no other task beside these two
+    "gender": "#D55E00",
     "left": "#0072B2",  # the two digits of a pair, which have no other task beside them
     "right": "#D55E00",
 }
+
+
+def colour_of(name: str) -> str:
+    """The colour of the task with this name; black where it has none of its own."""
+    return COLOURS.get(name, "#000000")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +74,7 @@ class Task:
     @property
     def colour(self) -> str:
         """The colour of this task in every figure."""
-        return COLOURS.get(self.name, "#000000")
+        return colour_of(self.name)
 
     @property
     def directions(self) -> dict[str, bool]:
@@ -106,6 +114,16 @@ def semantic(class_names: Iterable[str]) -> Task:
     return dataclasses.replace(
         task, metrics=lambda protocol: metrics.build("semantic", protocol, classes=task.channels)
     )
+
+
+def parts(class_names: Iterable[str]) -> Task:
+    """Parts of persons: int64 (B, H, W) class ids, -1 is ignored; raw output: logits (B, K, H, W)."""
+    return classification("parts", class_names)
+
+
+def motion() -> Task:
+    """What moves by itself: int64 (B, H, W), 1 moving, 0 static, -1 ignored; raw output: logits (B, 2, H, W)."""
+    return classification("motion", ("static", "moving"))
 
 
 def depth() -> Task:
@@ -166,22 +184,51 @@ def edges(weight: float = 0.95) -> Task:
         weight: of a boundary pixel in the loss, another has 1 - ``weight``: 0.95 on PASCAL-Context, 0.8 on NYUD, as
             ASTMT (Maninis, Radosavovic and Kokkinos, CVPR 2019) is trained.
     """
+    return _yes_or_no("edges", weight)
 
+
+def saliency() -> Task:
+    """What draws the eye: as ``edges``, but for the weight in the loss, which is the share of the other answer in the
+    batch (as ASTMT).
+    """
+    return _yes_or_no("saliency", None)
+
+
+def _yes_or_no(name: str, weight: float | None) -> Task:
     def frequency(targets: list[Tensor]) -> Tensor:
-        yes = weight * sum((t > 0).sum() for t in targets)
-        no = (1 - weight) * sum((t == 0).sum() for t in targets)
-        return torch.logit(yes / (yes + no), eps=1e-6).reshape(1)
+        yes, no = (sum(answer(t).sum() for t in targets) for answer in (lambda t: t > 0, lambda t: t == 0))
+        factor = no / (yes + no) if weight is None else weight
+        return torch.logit(factor * yes / (factor * yes + (1 - factor) * no), eps=1e-6).reshape(1)
 
     return Task(
-        name="edges",
+        name=name,
         kind="classification",
         channels=1,
         loss=lambda raw, target: losses.balanced_cross_entropy(raw, target, weight),
         predict=torch.sigmoid,
         valid=lambda target: target.squeeze(1) >= 0,
-        metrics=lambda protocol: metrics.build("edges", protocol),
+        metrics=lambda protocol: metrics.build(name, protocol),
         constant=frequency,
         unit="probability",
+    )
+
+
+def albedo() -> Task:
+    """Colour without light: float (B, 3, H, W) in [0, 1], valid everywhere; the raw output is the prediction."""
+
+    def mean_colour(targets: list[Tensor]) -> Tensor:
+        return torch.cat([t.double().mean(dim=(2, 3)) for t in targets]).mean(dim=0).float()
+
+    return Task(
+        name="albedo",
+        kind="regression",
+        channels=3,
+        loss=losses.l1,
+        predict=lambda raw: raw,
+        valid=lambda target: target.new_ones(target[:, 0].shape, dtype=torch.bool),
+        metrics=lambda protocol: metrics.build("albedo", protocol),
+        constant=mean_colour,
+        unit="reflectance",
     )
 
 

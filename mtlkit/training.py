@@ -278,7 +278,8 @@ class _Session:
             higher_is_better = next(task for task in self.tasks if task.name == name).directions[metric]
             key = [self.recipe.evaluate_on, name, metric, self.recipe.protocols[0]]
             value = next(row[5] for row in rows if row[1:5] == key)
-        if not self.best or (value > self.best[1] if higher_is_better else value < self.best[1]):
+        first = not self.best or math.isnan(self.best[1])  # NaN: a class was absent (protocol mtan)
+        if first or (value > self.best[1] if higher_is_better else value < self.best[1]):
             self.best = [self.epoch, value]
             self.keep_parameters(run.folder / "best.pt", value=value)
 

@@ -231,13 +231,14 @@ def test_nothing_is_overwritten(tmp_path, kind):
 
 
 def test_a_sample_that_was_broken_off_leaves_nothing(tmp_path, monkeypatch):
-    def stop(*args):
-        if args[2] == 1:
+    def stop(shot, *size):
+        rendered.append(shot)
+        if len(rendered) == 2:
             raise KeyboardInterrupt
-        return original(*args)
+        return original(shot, *size)
 
-    original = scenes.sample
-    monkeypatch.setattr(scenes, "sample", stop)
+    rendered, original = [], scenes.Shot.render
+    monkeypatch.setattr(scenes.Shot, "render", stop)
     with pytest.raises(KeyboardInterrupt):
         NYUv2.write_sample(tmp_path / "dest", height=32, width=64)
     assert not list(tmp_path.iterdir())

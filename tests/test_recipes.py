@@ -165,6 +165,20 @@ def test_a_sweep_is_inherited_and_an_empty_one_ends_it(write):
     assert recipes.load(write("one", 'extends = "rooms-reproduce"\n[sweep]\n')).seed == 0
 
 
+def test_a_file_extends_its_neighbour_wherever_one_stands(write):
+    write("base", recipes.load("rooms-tiny", {"epochs": 7}).toml())
+    assert recipes.load(write("other", 'extends = "base.toml"\nbatch = 3\n')).epochs == 7
+
+
+def test_a_file_may_be_called_as_the_recipe_it_extends(write):
+    assert recipes.load(write("rooms-tiny", 'extends = "rooms-tiny"\nepochs = 9\n')).epochs == 9
+
+
+def test_a_misspelt_extends_is_recognised(write):
+    with pytest.raises(KitError, match="unknown key 'extend': did you mean 'extends'"):
+        recipes.load(write("other", recipes.load("rooms-tiny").toml().replace("name = ", 'extend = "x"\nname = ', 1)))
+
+
 def test_a_recipe_cannot_extend_itself(write):
     path = write("snake", "")
     write("snake", f'extends = "{path}"\n')

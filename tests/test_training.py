@@ -187,6 +187,19 @@ def test_the_best_epoch_by_loss_is_that_of_the_smallest_sum(tmp_path):
     assert run.result["selected"]["value"] == pytest.approx(losses.min())
 
 
+def test_an_epoch_without_a_value_is_not_the_best(tmp_path, monkeypatch):
+    """The mean IoU of ``mtan`` is NaN where a class is absent; so may be that of the first epoch alone."""
+    original, calls = training.evaluation.measure, iter([float("nan"), 2.0, 1.0])
+
+    def measure(*args, **kwargs):
+        rows, value = original(*args, **kwargs), next(calls)
+        return [[*row[:3], value if row[:2] == ["depth", "abs_err"] else row[3]] for row in rows]
+
+    monkeypatch.setattr(training.evaluation, "measure", measure)
+    run = fit(tmp_path, select="depth/abs_err")
+    assert run.result["epochs"] == [2] and run.result["selected"]["value"] == 1.0
+
+
 @pytest.mark.parametrize("select", ["", "depth/abs_err"])
 def test_nothing_is_chosen_on_the_test_split_when_validation_is_there(tmp_path, select):
     run = fit(tmp_path, evaluate_on="validation", dataset__validation=4, select=select)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .. import files, plots, viewers
 from ..errors import KitError
 from ..runs import Run
-from ..tasks import COLOURS
+from ..tasks import colour_of
 from .masks import Attention, Maps, correlation, look, looks, mean_off_diagonal, telling_channels
 
 
@@ -51,7 +51,7 @@ def grid(seen: Attention, level: str | None = None, channels: Sequence[int] = ()
     figure = plots.picture_grid(rows, ["image", "target", *_names(channels)], list(masks), title, cell=1.5)
     axes = np.array(figure.axes).reshape(len(rows), -1)
     for axis, task in zip(axes[:, 0], masks, strict=True):
-        axis.yaxis.label.set_color(_colour(task))
+        axis.yaxis.label.set_color(colour_of(task))
     plots.overlay_bar(axes[:, :3], scales[0])
     plots.overlay_bar(axes[:, 3:], scales[1])
     return figure
@@ -70,7 +70,7 @@ def levels(seen: Attention, tasks: Sequence[str] = ()) -> Figure:
             axis.set_axis_off()
             if level is not None:
                 axis.imshow(plots.overlay(seen.image, means[task, level], scale))
-                axis.set_title(f"{task}, {level}", color=_colour(task), fontsize=9)
+                axis.set_title(f"{task}, {level}", color=colour_of(task), fontsize=9)
     figure.suptitle(f"{seen.name}: masks, mean over channels")
     plots.overlay_bar(axes, scale)
     return figure
@@ -92,7 +92,7 @@ def correlation_map(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set_yticks(range(len(table)), table.index if first else [""] * len(table))
         axis.set_xticks(range(len(table)), table.index if last else [""] * len(table), rotation=30)
         for label in (*axis.get_xticklabels(), *axis.get_yticklabels()):
-            label.set_color(_colour(label.get_text()))
+            label.set_color(colour_of(label.get_text()))
     figure.colorbar(image, ax=figure.axes, shrink=0.8, aspect=30, label="Pearson correlation")
     axis = figure.add_subplot(cells[rows, :], title="mean over pairs of different tasks")
     axis.plot(mean_off_diagonal(tables), color="black", marker="o")
@@ -196,11 +196,7 @@ def _where(seen: Attention) -> str:
     return f"where {'tasks' if len(seen.targets) > 1 else 'pixels'} differ most"
 
 
-def _colour(task: str) -> str:
-    return COLOURS.get(task, "black")
-
-
 def _frame(seen: Attention, maps: Maps, heading: str, scale: tuple[float, float]) -> bytes:
     pictures = [plots.overlay(seen.image, values, scale) for values in maps.values()]
     width = max(240, 480 // len(pictures))
-    return viewers.strip(pictures, list(maps), [_colour(task) for task in maps], heading, scale, width)
+    return viewers.strip(pictures, list(maps), [colour_of(task) for task in maps], heading, scale, width)

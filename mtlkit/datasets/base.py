@@ -17,6 +17,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -39,7 +41,9 @@ class MultiTaskDataset(Dataset, abc.ABC):
 
     Attributes:
         name: the registered name.
-        about: one line: what it is and how to get it.
+        about: one line: what it is.
+        licence: one line: under which terms its files come, as far as that is known.
+        source: one line: how to get the files.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         tasks: every task the dataset has targets for, by name.
         size: (height, width) of its samples.
@@ -48,6 +52,8 @@ class MultiTaskDataset(Dataset, abc.ABC):
 
     name: str
     about: str = ""
+    licence: str = ""
+    source: str = ""
     split: str
     tasks: dict[str, Task]
     size: tuple[int, int]
@@ -98,6 +104,16 @@ class MultiTaskDataset(Dataset, abc.ABC):
         raise KitError(f"there is no sample of {cls.name!r}: {cls.about}")
 
     @classmethod
+    def prepare(cls, source: str | os.PathLike, root: str | os.PathLike) -> None:
+        """Make the files that this dataset reads, in the new folder ``root``, from the owner's release at ``source``.
+
+        Raises:
+            KitError: where there is nothing to prepare, ``source`` is not that release, or ``root`` holds something
+                already or cannot be written.
+        """
+        raise KitError(f"there is nothing to prepare for {cls.name!r}: its files are read as they come; {cls.source}")
+
+    @classmethod
     def variant(cls, root: str | os.PathLike | None = None) -> str:
         """One line: which of several forms of the dataset lies at ``root``; empty where it has but one.
 
@@ -128,3 +144,8 @@ def check_split(split: str, splits: tuple[str, ...] = ("train", "test")) -> str:
     if split not in splits:
         raise KitError(f"unknown split {split!r}: {nearest(split, splits)}")
     return split
+
+
+def planes(x_HWC: np.ndarray) -> Tensor:
+    """(H, W, C) of any dtype -> float32 (C, H, W)."""
+    return torch.from_numpy(np.array(x_HWC.transpose(2, 0, 1), dtype=np.float32, order="C"))

@@ -8,6 +8,7 @@ from which ``check`` takes the counts and the size to expect, instead of those o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import itertools
@@ -15,7 +16,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -109,8 +110,8 @@ def read_image(path: Path, mode: str | None = None) -> np.ndarray:
         raise KitError(f"cannot be read; expected a JPEG or PNG image, found: {' '.join(reason.split())}") from error
 
 
-def fingerprint(root: Path, places: Iterable[str]) -> str:
-    """16 hexadecimal digits of the names, sizes and contents of files under ``root``.
+def fingerprint(name: str, root: Path, places: Iterable[str]) -> str:
+    """16 hexadecimal digits of the names, sizes and contents of files of dataset ``name`` under ``root``.
 
     Of each file the 4 KiB in its middle are read, which takes a second for thousands. It misses a change that leaves
     the size and these bytes as they were: another value at the border of one image, say. Times do not count: a copy is
@@ -128,7 +129,7 @@ def fingerprint(root: Path, places: Iterable[str]) -> str:
                 file.seek(max(0, size - _BLOCK) // 2)
                 digest.update(f"{place} {size}\n".encode() + file.read(_BLOCK))
         except OSError as error:
-            raise KitError(f"{place}: cannot be read ({error.strerror})") from error
+            raise KitError(f"{place}: cannot be read ({error.strerror}); {advice(name, root)}") from error
     return digest.hexdigest()[:16]
 
 
@@ -232,6 +233,14 @@ def read_note(folder: Path, dataset: str, kind: type[NoteKind] = Note) -> NoteKi
     return note
 
 
+def note_and_problems(folder: Path, dataset: str, kind: type[NoteKind] = Note) -> tuple[NoteKind | None, list[str]]:
+    """``read_note``, for a report: what is wrong with the note is a problem among others."""
+    try:
+        return read_note(folder, dataset, kind), []
+    except KitError as error:
+        return None, [str(error)]
+
+
 @contextlib.contextmanager
 def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its name when the block ends, and vanishes when it fails.
@@ -258,3 +267,36 @@ def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
         )
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_sample(
+    root: str | os.PathLike,
+    dataset: str,
+    family: str,
+    counts: Mapping[str, int],
+    size: tuple[int, int],
+    write: Callable[[Path, str, int, scenes.Shot], None],
+) -> None:
+    """Write a sample of rendered scenes, with its note.
+
+    Args:
+        root: a folder that does not exist yet, or is empty.
+        dataset: whose layout it is.
+        family: of the scenes.
+        counts: images by part; the part ``val`` shows scenes of the split ``test``, as no dataset here has both.
+        size: (height, width) of every image.
+        write: (folder, part, number in its part, scene and camera) -> the files of this image.
+
+    Raises:
+        KitError: for a count or size below 1, and where ``root`` holds something already or cannot be written.
+    """
+    if min(*counts.values(), *size) < 1:
+        first = next(iter(counts.values()))
+        raise KitError(f"a sample has at least one image of one pixel, found {first} of {size[0]} x {size[1]}")
+    jobs = [(part, number) for part, count in counts.items() for number in range(count)]
+    with new_folder(root) as folder:
+        for part, number in tqdm(jobs, desc=f"rendering {family}", unit="image"):
+            shot = scenes.FAMILIES[family].compose("test" if part == "val" else part, number, 0)
+            write(folder, part, number, shot)
+        note = Note.new(dataset, dict(counts), size, family)
+        files.write_json(folder / NOTE, dataclasses.asdict(note))

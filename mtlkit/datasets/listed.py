@@ -141,10 +141,7 @@ class Folder:
     def fingerprint(self, images: Sequence[str]) -> str:
         """``layout.fingerprint`` of the files of these images. Raises KitError as it does."""
         places = (source.place.format(image) for source in self.sources.values() for image in images)
-        try:
-            return layout.fingerprint(self.root, places)
-        except KitError as error:
-            raise KitError(f"{error}; {layout.advice(self.name, self.root)}") from error
+        return layout.fingerprint(self.name, self.root, places)
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
@@ -158,11 +155,7 @@ def check(data: Folder, counts: Mapping[str, int], contents: bool = True) -> lis
         counts: images by part, where there is no ``mtlkit-sample.json``, which says it of a sample.
         contents: read every file through; False looks at lists and names alone.
     """
-    problems, note = [], None
-    try:
-        note = layout.read_note(data.root, data.name)
-    except KitError as error:
-        problems.append(str(error))
+    note, problems = layout.note_and_problems(data.root, data.name)
     if note is not None:
         counts = {part: note.counts.get(part, 0) for part in counts}
     lists = {part: data.listed(part) for part in counts}
@@ -231,3 +224,14 @@ def _contents(data: Folder, images: list[str], size: tuple[int, int] | None) -> 
         if sizes.get(image, usual) != usual:
             height, width = sizes[image]
             yield f"{place.format(image)}: {height} x {width} pixels; expected {usual[0]} x {usual[1]}, as most images"
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def append(folder: Path, place: str, image: str) -> None:
+    """Add an image to the split list of a sample that is being written."""
+    path = folder / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as names:
+        names.write(f"{image}\n")

@@ -87,10 +87,7 @@ class Folder:
     def fingerprint(self, part: str, numbers: Sequence[int]) -> str:
         """``layout.fingerprint`` of the files with these numbers. Raises KitError as it does."""
         places = (f"{part}/{field}/{number}.npy" for field in self.fields for number in numbers)
-        try:
-            return layout.fingerprint(self.root, places)
-        except KitError as error:
-            raise KitError(f"{error}; {layout.advice(self.name, self.root)}") from error
+        return layout.fingerprint(self.name, self.root, places)
 
     def _error(self, place: str, reason: str) -> KitError:
         return KitError(f"{place}: {reason}; {layout.advice(self.name, self.root)}")
@@ -108,11 +105,7 @@ def check(data: Folder, counts: Mapping[str, int], size: tuple[int, int], conten
         size: (height, width) of an image, likewise.
         contents: read every file through; False looks at names alone.
     """
-    problems, note = [], None
-    try:
-        note = layout.read_note(data.root, data.name)
-    except KitError as error:
-        problems.append(str(error))
+    note, problems = layout.note_and_problems(data.root, data.name)
     if note is not None:
         counts, size = {part: note.counts.get(part, 0) for part in counts}, note.size
     problems += layout.strays(data.root, "", {*counts, layout.NOTE})

@@ -36,13 +36,12 @@ import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from .. import files, scenes, tasks
+from .. import scenes, tasks
 from ..errors import KitError, nearest
 from ..scenes import rooms
 from . import layout, listed, ranges
-from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split
+from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split, planes
 from .listed import Source
 from .mat import read_mat, write_mat
 from .numbered import Field
@@ -211,10 +210,10 @@ class NYUDMT(MultiTaskDataset):
         label_HW = torch.from_numpy(stored["semantic"].astype(np.int64))
         edges_HW = stored["edges"] >= (128 if self.form.coded else 0.5)
         return {
-            "image": _planes(stored["image"] / 255),
+            "image": planes(stored["image"] / 255),
             "edges": torch.from_numpy(edges_HW[None].astype(np.float32)),
             "semantic": label_HW if self.background else label_HW - 1,
-            "normals": _planes(_unit(stored["normals"] / 127.5 - 1) if self.form.coded else stored["normals"]),
+            "normals": planes(_unit(stored["normals"] / 127.5 - 1) if self.form.coded else stored["normals"]),
             "depth": torch.from_numpy(stored["depth"][None].astype(np.float32)),
             "index": torch.tensor(index),
         }
@@ -269,29 +268,18 @@ class NYUDMT(MultiTaskDataset):
             raise KitError(f"unknown package {package!r}: {nearest(package, PACKAGES)}")
         form = PACKAGES[package]
         size = (form.size[0] if height is None else height, form.size[1] if width is None else width)
-        if min(count, *size) < 1:
-            raise KitError(f"a sample has at least one image of one pixel, found {count} of {size[0]} x {size[1]}")
         counts = {"train": count, "val": max(1, count // 2)}
-        with layout.new_folder(root) as folder:
-            for place in [*(source.place for source in form.sources.values()), *LISTS.values()]:
-                (folder / place).parent.mkdir(exist_ok=True)
-            jobs = [(part, n) for part in counts for n in range(counts[part])]
-            for number, (part, n) in enumerate(tqdm(jobs, desc="rendering rooms", unit="image"), 1):
-                scene = scenes.sample("rooms", "test" if part == "val" else part, n, *size)
-                _write(folder, form, str(number), scene)
-                with (folder / LISTS[part]).open("a", encoding="utf-8") as names:
-                    names.write(f"{number}\n")
-            note = layout.Note.new(cls.name, counts, size, "rooms")
-            files.write_json(folder / layout.NOTE, dataclasses.asdict(note))
+
+        def write(folder: Path, part: str, number: int, shot: scenes.Shot) -> None:
+            image = str(1 + number + (counts["train"] if part == "val" else 0))
+            _write(folder, form, image, shot.render(*size))
+            listed.append(folder, LISTS[part], image)
+
+        layout.write_sample(root, cls.name, "rooms", counts, size, write)
 
 
 def _stored(folder: Path, package: str) -> listed.Folder:
     return listed.Folder(NYUDMT.name, folder, PACKAGES[package].sources, LISTS)
-
-
-def _planes(x_HWC: np.ndarray) -> Tensor:
-    """(H, W, C) of any dtype -> float32 (C, H, W)."""
-    return torch.from_numpy(np.array(x_HWC.transpose(2, 0, 1), dtype=np.float32, order="C"))
 
 
 def _unit(vectors_HW3: np.ndarray) -> np.ndarray:
@@ -316,6 +304,7 @@ def _write(folder: Path, form: Package, image: str, scene: dict[str, np.ndarray]
     }
     for field, source in form.sources.items():
         path = folder / source.place.format(image)
+        path.parent.mkdir(parents=True, exist_ok=True)
         match path.suffix:
             case ".mat":
                 write_mat(path, {path.parent.name: values[field]})  # the variable has the name of its folder

@@ -19,7 +19,6 @@ the kit's own frame: x right, y down, z forward.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -27,13 +26,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from .. import files, scenes, tasks
+from .. import tasks
 from ..errors import KitError
-from ..scenes import rooms
+from ..scenes import Shot, rooms
 from . import layout, numbered, ranges
-from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split
+from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split, planes
 from .numbered import Field, Folder
 
 CLASSES = rooms.CLASSES  # the rooms are drawn with the 13 classes of NYUv2; stored ids are the raw ids less 1
@@ -104,10 +102,10 @@ class NYUv2(MultiTaskDataset):
         number = self.numbers[index]
         stored = {field: self.stored.read(self.part, field, number, self.size) for field in FIELDS}
         return {
-            "image": _planes(stored["image"]),
+            "image": planes(stored["image"]),
             "semantic": torch.from_numpy(stored["label"].astype(np.int64)),
-            "depth": _planes(stored["depth"]),
-            "normals": _planes(stored["normal"]),
+            "depth": planes(stored["depth"]),
+            "normals": planes(stored["normal"]),
             "index": torch.tensor(index),
         }
 
@@ -139,30 +137,21 @@ class NYUv2(MultiTaskDataset):
         Raises:
             KitError: for a count or size below 1, and where ``root`` holds something already or cannot be written.
         """
-        if min(count, height, width) < 1:
-            raise KitError(f"a sample has at least one image of one pixel, found {count} of {height} x {width}")
         counts = {"train": count, "val": max(1, count // 2)}
-        jobs = [(part, n) for part in counts for n in range(counts[part])]
-        with layout.new_folder(root) as folder:
-            for part, n in tqdm(jobs, desc="rendering rooms", unit="image"):
-                scene = scenes.sample("rooms", "test" if part == "val" else part, n, height, width)
-                for field, array in _stored(scene).items():
-                    path = folder / part / field / f"{n}.npy"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    np.save(path, array.astype(np.float64))
-            note = layout.Note.new(cls.name, counts, (height, width), "rooms")
-            files.write_json(folder / layout.NOTE, dataclasses.asdict(note))
+
+        def write(folder: Path, part: str, number: int, shot: Shot) -> None:
+            for field, array in _stored(shot.render(height, width)).items():
+                path = folder / part / field / f"{number}.npy"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, array.astype(np.float64))
+
+        layout.write_sample(root, cls.name, "rooms", counts, (height, width), write)
 
 
 def _held_out(numbers: list[int], validation: bool) -> list[int]:
     """The training numbers that are held out for validation, or the others."""
     held_out = set(HOLDOUT if numbers == list(range(COUNTS["train"])) else numbers[::10])
     return [n for n in numbers if (n in held_out) == validation]
-
-
-def _planes(x_HWC: np.ndarray) -> Tensor:
-    """(H, W, C) of any floating-point dtype -> float32 (C, H, W)."""
-    return torch.from_numpy(np.array(x_HWC.transpose(2, 0, 1), dtype=np.float32, order="C"))
 
 
 def _stored(scene: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

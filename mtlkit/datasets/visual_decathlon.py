@@ -258,10 +258,7 @@ class VisualDecathlon(MultiTaskDataset):
             digest.update("\n".join([group.folder, *group.names, ""]).encode())
         spread = [i for r in self.indices.values() for i in r[:: math.ceil(len(r) / _MOST_FILES)]]
         places = (self._place(i)[1] for i in tqdm(spread, desc="fingerprint", delay=2, leave=False))
-        try:
-            digest.update(layout.fingerprint(self.root, places).encode())
-        except KitError as error:
-            raise KitError(f"{error}; {layout.advice(self.name, self.root)}") from error
+        digest.update(layout.fingerprint(self.name, self.root, places).encode())
         return f"{self.name}-{self.split}{len(self)}-{digest.hexdigest()[:16]}"
 
     def glance(self, count: int) -> list[int]:
@@ -279,11 +276,8 @@ class VisualDecathlon(MultiTaskDataset):
         """Every problem, one line each: missing and stray files and folders, wrong counts, class folders that differ,
         links and names that lead outside, annotations that do not fit the files, damaged images, other sizes.
         """
-        folder, problems, note = layout.find(cls.name, root), [], None
-        try:
-            note = layout.read_note(folder, cls.name, Note)
-        except KitError as error:
-            problems.append(str(error))
+        folder = layout.find(cls.name, root)
+        note, problems = layout.note_and_problems(folder, cls.name, Note)
         return problems + decathlon_check.check(folder, _expected(note), SIDE, contents)
 
     @classmethod

@@ -168,8 +168,8 @@ def names() -> list[str]:
 def read(name: str) -> dict[str, Any]:
     """The table of a recipe, by name or by path ending in .toml.
 
-    ``extends = "other"`` starts from another recipe: tables are merged key by key, as overrides are, ``[sweep]`` is
-    replaced whole, and an empty one makes a single run of it.
+    ``extends = "other"`` starts from another recipe, by name or by a path from this file: tables are merged key by key,
+    as overrides are, ``[sweep]`` is replaced whole, and an empty one makes a single run of it.
 
     Raises:
         KitError: where there is none, it is not TOML, or it extends itself.
@@ -177,7 +177,7 @@ def read(name: str) -> dict[str, Any]:
     return _read(name, ())
 
 
-def _read(name: str, below: tuple[str, ...]) -> dict[str, Any]:
+def _read(name: str, below: tuple[Path, ...]) -> dict[str, Any]:
     path = Path(name) if name.endswith(".toml") else Path(__file__).parent / f"{name}.toml"
     if not path.is_file():
         raise KitError(f"no recipe {name!r}: {nearest(name, names())} (or give a path that ends in .toml)")
@@ -186,12 +186,13 @@ def _read(name: str, below: tuple[str, ...]) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise KitError(f"recipe {path} is not TOML: {error}") from error
     table.setdefault("name", path.stem)
-    if path.stem in below:
-        raise KitError(f"recipe {name!r} extends itself, by way of {', '.join(below)}; extend another one")
+    if path.resolve() in below:
+        raise KitError(f"recipe {path} extends itself, by way of {', '.join(map(str, below))}; extend another one")
     if not isinstance(base := table.pop("extends", ""), str):
-        raise KitError(f"recipe {path.stem!r}: extends is the name of a recipe, found {base!r}")
+        raise KitError(f'recipe {path}: extends is the name of a recipe, found {base!r}; type extends = "mtan-nyuv2"')
     if base:
-        inherited = _read(base, (*below, path.stem))
+        base = str(path.parent / base) if base.endswith(".toml") else base
+        inherited = _read(base, (*below, path.resolve()))
         inherited.pop("about", "")
         sweep = {"sweep": table.pop("sweep", inherited.pop("sweep", {}))}
         table = _overridden(inherited, _dotted(table)) | (sweep if sweep["sweep"] else {})
@@ -318,7 +319,8 @@ def _explain(error: pydantic.ValidationError) -> str:
         model = Recipe
         for part in first["loc"][:-1]:
             model = model.model_fields[part].annotation
-        return f"unknown key {key!r}: {nearest(str(first['loc'][-1]), model.model_fields)}"
+        beside = ("extends", "sweep") if model is Recipe else ()  # keys of a file, not of a run
+        return f"unknown key {key!r}: {nearest(str(first['loc'][-1]), (*model.model_fields, *beside))}"
     if first["type"] == "missing":
         return f"key {key!r} is missing"
     reason = first["msg"].removeprefix("Value error, ")

@@ -1,0 +1,26 @@
+"""Tables and ``report.html`` from run folders: mean ± standard deviation over seeds, Δ_MTL, cost, and the floor.
+
+The baseline of a run is the run, or the runs of one task each, with the same dataset, backbone, width, size, epochs and
+seed and the architecture ``single``. The floor is the best constant prediction: a model that does not clear it has
+learned nothing.
+"""
+
+from .page import figures, first_seed, side_by_side, write_html
+from .papers import published
+from .rows import FLOOR, Entry, entries
+from .tables import footnotes, records, table, tidy
+
+__all__ = [
+    "FLOOR",
+    "Entry",
+    "entries",
+    "figures",
+    "first_seed",
+    "footnotes",
+    "published",
+    "records",
+    "side_by_side",
+    "table",
+    "tidy",
+    "write_html",
+]

@@ -1,0 +1,172 @@
+"""The rows of a table from run folders: which runs make one row, and which baseline its Δ_MTL is measured from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from .. import metrics
+from ..errors import KitError
+from ..recipes import Recipe
+from ..runs import Run
+
+FLOOR = "constant (floor)"
+
+
+@dataclasses.dataclass
+class Entry:
+    """One row of a table: the same recipe over several seeds; single-task runs of different tasks join into one row.
+
+    Attributes:
+        name: what it is, in words.
+        seeds: seed -> "task/metric" -> value.
+        delta: seed -> Δ_MTL in percent; empty for the baseline and where there is none.
+        parameters, macs, seconds: of all its networks together; seconds are the mean over seeds.
+        runs: every run it was made from.
+        chosen_on_test: True where a checkpoint was selected by a test metric.
+        unconfirmed: metrics of a published row that were not checked against its paper.
+    """
+
+    name: str
+    seeds: dict[int, dict[str, float]]
+    delta: dict[int, float] = dataclasses.field(default_factory=dict)
+    parameters: int | None = None
+    macs: int | None = None
+    seconds: float | None = None
+    runs: list[Run] = dataclasses.field(default_factory=list)
+    chosen_on_test: bool = False
+    unconfirmed: frozenset[str] = frozenset()
+
+    def values(self, key: str) -> list[float]:
+        return [scores[key] for scores in self.seeds.values() if key in scores]
+
+
+def entries(runs: Iterable[Run], protocol: str = "pooled", by: str = "metric") -> list[Entry]:
+    """The rows of a table: the floor, the baselines, other nets of one task, then by size, equal weighting first.
+
+    Args:
+        runs: finished runs; others are left out.
+        protocol: whose metric values.
+        by: how Δ_MTL averages: ``"metric"`` or ``"task"``.
+
+    Raises:
+        KitError: when no run has finished, or none was measured by this protocol.
+    """
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        raise KitError("no finished run to report; type: mtlkit sweep rooms-reproduce")
+    measured = [run for run in finished if protocol in run.result["metrics"]]
+    if not measured:
+        raise KitError(f"no run was measured by protocol {protocol!r}; these have {_protocols(finished)}")
+    measured.sort(key=_place)
+    varying = _varying([run.recipe for run in measured])
+    groups: dict[str, list[Run]] = {}
+    for run in measured:
+        groups.setdefault(_group(run.recipe), []).append(run)
+    rows = [_entry(members, varying, protocol) for members in groups.values()]
+    _add_delta(rows, by)
+    return [_floor(measured, protocol), *rows]
+
+
+def _place(run: Run) -> tuple:
+    recipe, weighting = run.recipe, run.recipe.weighting.name
+    kind = (recipe.architecture.name != "single") + (not _one_task_each(recipe))
+    return kind, run.result["parameters"] if kind else 0, weighting != "equal", weighting
+
+
+def _one_task_each(recipe: Recipe) -> bool:
+    """True where several runs of different tasks make one row of a table."""
+    return recipe.architecture.name == "single" or len(recipe.tasks) == 1
+
+
+def _group(recipe: Recipe) -> str:
+    """Runs with the same group differ in the seed alone, or are single-task runs of different tasks."""
+    content = recipe.canonical()
+    del content["seed"]
+    if _one_task_each(recipe):
+        del content["tasks"], content["weighting"]
+    return json.dumps(content, sort_keys=True)
+
+
+def _baseline_key(recipe: Recipe, seed: int) -> str:
+    content = recipe.canonical()
+    network = {key: content["architecture"].get(key) for key in ("backbone", "width")}
+    return json.dumps([content["dataset"], network, content["epochs"], seed], sort_keys=True)
+
+
+def _entry(runs: list[Run], varying: list[str], protocol: str) -> Entry:
+    recipe = runs[0].recipe
+    entry = Entry(name=_name(recipe, varying), seeds={}, runs=runs)
+    networks: dict[tuple, Run] = {}
+    for run in runs:
+        entry.seeds.setdefault(run.recipe.seed, {}).update(_numbers(run.result["metrics"][protocol]))
+        networks[tuple(run.recipe.tasks)] = run
+        selected = run.result.get("selected")
+        entry.chosen_on_test |= bool(selected) and selected["split"] == "test"
+    entry.parameters = sum(run.result["parameters"] for run in networks.values())
+    entry.macs = sum(run.result["macs"] for run in networks.values())
+    entry.seconds = sum(run.result["seconds"] for run in runs) / len(entry.seeds)
+    return entry
+
+
+def _add_delta(rows: list[Entry], by: str) -> None:
+    """Δ_MTL of every row that has a baseline with its seed and all its metrics."""
+    baselines: dict[str, dict[str, float]] = {}
+    for entry in rows:
+        if entry.runs[0].recipe.architecture.name == "single":
+            for seed, scores in entry.seeds.items():
+                baselines.setdefault(_baseline_key(entry.runs[0].recipe, seed), {}).update(scores)
+    for entry in rows:
+        if entry.runs[0].recipe.architecture.name == "single":
+            continue
+        for seed, scores in entry.seeds.items():
+            baseline = baselines.get(_baseline_key(entry.runs[0].recipe, seed), {})
+            if set(scores) <= set(baseline):
+                entry.delta[seed] = metrics.delta_mtl(scores, {key: baseline[key] for key in scores}, by=by)
+
+
+def _floor(runs: list[Run], protocol: str) -> Entry:
+    scores: dict[str, float] = {}
+    for run in runs:
+        scores.update(_numbers(run.result["floor"].get(protocol, {})))
+    return Entry(name=FLOOR, seeds={0: scores})
+
+
+def _numbers(scores: dict[str, float | None]) -> dict[str, float]:
+    """Metrics as ``result.json`` holds them: null stands for NaN, such as the mean IoU of ``mtan`` where a class is
+    absent.
+    """
+    return {key: math.nan if value is None else value for key, value in scores.items()}
+
+
+def _varying(recipes: list[Recipe]) -> list[str]:
+    """Dotted keys, apart from the name-giving ones, that differ between the recipes."""
+    flat = [_flatten(recipe.model_dump(exclude={"name", "about", "seed", "tasks"})) for recipe in recipes]
+    keys = sorted(set().union(*flat) - {"architecture.name", "weighting.name"})
+    return [key for key in keys if len({json.dumps(f.get(key)) for f in flat}) > 1]
+
+
+def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in content.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _name(recipe: Recipe, varying: list[str]) -> str:
+    flat = _flatten(recipe.model_dump())
+    if recipe.architecture.name == "mtan" and len(recipe.tasks) == 1:
+        parts = ["stan"]
+    elif _one_task_each(recipe):
+        parts = [recipe.architecture.name]
+    else:
+        parts = [recipe.architecture.name, recipe.weighting.name]
+    parts += [f"{key.split('.')[-1]}={flat[key]}" for key in varying if key in flat]
+    return ", ".join(parts)
+
+
+def _protocols(runs: list[Run]) -> str:
+    return ", ".join(sorted({name for run in runs for name in run.result["metrics"]}))

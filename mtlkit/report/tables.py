@@ -1,0 +1,130 @@
+"""Rows as tables: for a person, for a program, for the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import metrics
+from .rows import Entry
+
+
+def table(rows: Sequence[Entry]) -> pd.DataFrame:
+    """The rows as a person reads them: percent where the papers print percent, mean ± standard deviation over seeds.
+
+    ``?`` stands behind a published value that was not checked against its paper, † behind the name of a row whose
+    epoch was chosen by a test metric.
+    """
+    keys = _keys(rows)
+    plain = [_heading(key) for key in keys]  # two tasks may have metrics of one name
+    headings = {k: f"{k.partition('/')[0]} {h}" if plain.count(h) > 1 else h for k, h in zip(keys, plain, strict=True)}
+    lines = {}
+    for entry in rows:
+        line = {headings[key]: _cell(entry, key) for key in keys}
+        line["Δ_MTL %"] = _spread(list(entry.delta.values()), 2, sign=True) if entry.delta else ""
+        line["parameters"] = f"{entry.parameters / 1e6:.2f} M" if entry.parameters else ""
+        line["GMACs"] = f"{entry.macs / 1e9:.3f}" if entry.macs else ""
+        line["seconds"] = f"{entry.seconds:.0f}" if entry.seconds is not None else ""
+        line["seeds"] = len(entry.seeds) if entry.runs else ""
+        lines[entry.name + (" †" if entry.chosen_on_test else "")] = line
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def footnotes(rows: Sequence[Entry]) -> list[str]:
+    """What the marks in a table mean, where there are any."""
+    notes = []
+    if any(entry.chosen_on_test for entry in rows):
+        notes.append("† its epoch was chosen by a metric on the test split: compare with care")
+    if any(entry.unconfirmed for entry in rows):
+        notes.append("? published, not checked against the paper")
+    return notes
+
+
+def records(rows: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The rows for a program: means, standard deviations and single values, nothing rounded."""
+    return [
+        {
+            "name": entry.name,
+            "metrics": {key: _statistics(entry.values(key)) for key in _keys([entry])},
+            "delta_mtl": _statistics(list(entry.delta.values())) if entry.delta else None,
+            "parameters": entry.parameters,
+            "macs": entry.macs,
+            "seconds": entry.seconds,
+            "seeds": sorted(entry.seeds),
+            "chosen_on_test": entry.chosen_on_test,
+            "runs": [str(run.folder) for run in entry.runs],
+        }
+        for entry in rows
+    ]
+
+
+def tidy(rows: Sequence[Entry], protocol: str) -> pd.DataFrame:
+    """The rows as they are kept in ``data/results``: one line a value, with where it comes from."""
+    lines = []
+    for entry in rows:
+        values = {key: _statistics(entry.values(key)) for key in _keys([entry])}
+        if entry.delta:
+            values["delta_mtl"] = _statistics(list(entry.delta.values()))
+        origin = entry.runs[0].result if entry.runs else {"device": "", "versions": {}}
+        for metric, found in values.items():
+            lines.append(
+                {
+                    "name": entry.name,
+                    "protocol": protocol,
+                    "metric": metric,
+                    "mean": found["mean"],
+                    "std": found["std"],
+                    "seeds": " ".join(map(str, sorted(entry.seeds))),
+                    "runs": " ".join(run.folder.name for run in entry.runs),
+                    "device": origin["device"],
+                    "versions": ", ".join(f"{name} {version}" for name, version in origin["versions"].items()),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+# --- numbers as text ---
+
+
+def _keys(rows: Sequence[Entry]) -> list[str]:
+    present = {key for entry in rows for scores in entry.seeds.values() for key in scores}
+    return [f"{task}/{s.name}" for task, specs in metrics.SPECS.items() for s in specs if f"{task}/{s.name}" in present]
+
+
+def _spec(key: str) -> metrics.MetricSpec:
+    task, _, name = key.partition("/")
+    return next(spec for spec in metrics.SPECS[task] if spec.name == name)
+
+
+def _heading(key: str) -> str:
+    spec = _spec(key)
+    unit = "%" if spec.percent else {"deg": "°"}.get(spec.unit, spec.unit)
+    return f"{spec.label}{' ' + unit if unit else ''} {'↑' if spec.higher_is_better else '↓'}"
+
+
+def _scale(key: str) -> float:
+    return 100.0 if _spec(key).percent else 1.0
+
+
+def _digits(key: str) -> int:
+    return 2 if _spec(key).percent or _spec(key).unit == "deg" else 4
+
+
+def _cell(entry: Entry, key: str) -> str:
+    text = _spread([_scale(key) * value for value in entry.values(key)], _digits(key))
+    return text + ("?" if key in entry.unconfirmed else "")
+
+
+def _spread(values: list[float], digits: int, sign: bool = False) -> str:
+    if not values:
+        return ""
+    mean = f"{np.mean(values):{'+' if sign else ''}.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def _statistics(values: list[float]) -> dict[str, Any]:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": spread, "values": values}
