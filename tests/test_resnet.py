@@ -16,7 +16,7 @@ from torchvision.models.segmentation import deeplabv3
 
 from mtlkit import KitError, tasks
 from mtlkit.architectures import build, count_macs
-from mtlkit.layers import resnet
+from mtlkit.layers import deeplab, resnet
 
 TASKS = [tasks.semantic([f"class {k}" for k in range(13)]), tasks.depth(), tasks.normals()]
 BACKBONE = "resnet50-deeplabv3"
@@ -48,9 +48,9 @@ def theirs() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def ours(theirs) -> resnet.ResNet50:
+def ours(theirs) -> resnet.ResNet:
     with torch.device("meta"):
-        trunk = resnet.ResNet50()
+        trunk = resnet.ResNet()
     trunk.load_state_dict(theirs.state_dict(), assign=True)  # strict: the same names and shapes; shared
     return trunk
 
@@ -66,7 +66,7 @@ def test_convolutions_are_those_of_torchvision(ours, theirs):
         assert repr(layers(ours)[key]) == repr(layer), key  # channels, kernel, stride, padding, dilation, bias, eps
     three = {key: conv for key, conv in layers(ours).items() if key.endswith("conv2")}
     dilations = [[three[f"layer{stage}.{block}.conv2"].dilation[0] for block in range(n)] for stage, n in
-                 enumerate(resnet.BLOCKS, 1)]  # fmt: skip
+                 enumerate(resnet.BLOCKS[50], 1)]  # fmt: skip
     assert dilations == [[1] * 3, [1] * 4, [1] + [2] * 5, [2] + [4] * 2]
     assert all(conv.padding == conv.dilation for conv in three.values())
     strides = {key: conv.stride[0] for key, conv in layers(ours).items() if isinstance(conv, nn.Conv2d)}
@@ -83,7 +83,7 @@ def test_outputs_are_those_of_torchvision(ours, theirs, training):
         getattr(theirs, f"layer{stage}")[block].register_forward_hook(
             lambda module, inputs, output, key=key: expected.update({key: output})
         )
-        for stage, n in enumerate(resnet.BLOCKS, 1)
+        for stage, n in enumerate(resnet.BLOCKS[50], 1)
         for key, block in ((f"b{stage}", n - 2), (f"t{stage}", n - 1))
     ]
     features = {}
@@ -107,7 +107,7 @@ def test_outputs_are_those_of_torchvision(ours, theirs, training):
 def test_the_head_is_torchvision_s(training):
     """On a map of 40 x 40 even the rate of 36 reads more than its centre."""
     theirs = scrambled(deeplabv3.DeepLabHead(4, 5)).train(training)
-    ours = resnet.DeepLabHead(4, 5).train(training)
+    ours = deeplab.DeepLabHead(4, 5).train(training)
     ours.load_state_dict(theirs.state_dict())  # strict: the same names and shapes
     x = torch.rand(2, 4, 40, 40, generator=torch.Generator().manual_seed(1))
     outputs = []
@@ -118,16 +118,16 @@ def test_the_head_is_torchvision_s(training):
 
 
 def test_rates_and_dropout_of_the_pyramid():
-    convolutions = [module for module in resnet.DeepLabHead(4, 5)[0].modules() if isinstance(module, nn.Conv2d)]
+    convolutions = [module for module in deeplab.DeepLabHead(4, 5)[0].modules() if isinstance(module, nn.Conv2d)]
     three = [conv for conv in convolutions if conv.kernel_size == (3, 3)]
     assert [(*conv.dilation, *conv.padding) for conv in three] == [(rate,) * 4 for rate in (12, 24, 36)]
     assert all(conv.bias is None for conv in convolutions)
-    (dropout,) = (m for m in resnet.DeepLabHead(4, 5).modules() if isinstance(m, nn.Dropout))
+    (dropout,) = (m for m in deeplab.DeepLabHead(4, 5).modules() if isinstance(m, nn.Dropout))
     assert dropout.p == 0.5
 
 
 def test_dropout_is_drawn_in_training_alone():
-    head = resnet.DeepLabHead(4, 5, width=0.125)
+    head = deeplab.DeepLabHead(4, 5, width=0.125)
     x = torch.rand(2, 4, 8, 8)
     assert not torch.equal(head(x), head(x))
     head.eval()

@@ -64,7 +64,7 @@ class MultiTaskModel(nn.Module):
         return None
 
     def last_shared_layer(self) -> nn.Module | None:
-        """The layer whose weights GradNorm looks at; None where nothing is shared."""
+        """The layer whose weights GradNorm looks at; None where there is none."""
         return None
 
     def auxiliary_parameters(self) -> list[nn.Parameter]:

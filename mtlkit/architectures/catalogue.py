@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..tasks import Task, semantic
+from ..tasks import Task, classification, depth, semantic
 from .base import ARCHITECTURES, count_macs, count_parameters
 
 Size = tuple[int, int]  # height, width
@@ -20,6 +20,8 @@ Size = tuple[int, int]  # height, width
 NYUV2_SIZE: Size = (288, 384)  # MTAN's preprocessed NYUv2
 CITYSCAPES_SIZES: tuple[Size, ...] = ((128, 256), (256, 512), (288, 384))  # MTAN's paper; its larger download; NYUv2's
 NO_CITYSCAPES_CODE = "no Cityscapes code was released: the NYUv2 network with other heads"
+
+TOO_DEEP = "the released net has 101 layers, unlike those it is compared with"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +51,12 @@ class Entry:
     note: str = ""
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row for each input size; its name spells out a preset or backbone that is not the default."""
+        """One row for each input size; its name spells out options that are not the default."""
         with torch.device("meta"):
             model = ARCHITECTURES.build(self.architecture, self.tasks, **self.options)
         known = {name: option.default for name, option in ARCHITECTURES.options(self.architecture).items()}
-        defaults = {"backbone": None, "preset": "standard"} | known
-        chosen = defaults | dict(self.options)
-        special = [chosen[key] for key in ("preset", "backbone") if chosen[key] != defaults[key]]
+        chosen = {"backbone": None, "preset": "standard"} | known | dict(self.options)
+        special = [_said(key, value) for key, value in self.options.items() if value != known[key] and key != "size"]
         network = "-".join([self.architecture, *special])
         names = [task.name for task in self.tasks]
         for (height, width), reference in self.macs.items():
@@ -80,6 +81,11 @@ class Entry:
         return "; ".join(part for part in (self.note, count if self.log_variances else "") if part) or None
 
 
+def _said(option: str, value: Any) -> str:
+    """An option in the name of a row: ``wide``, ``shared_downsample``."""
+    return option if value is True else str(value)
+
+
 ENTRIES: list[Entry] = []
 
 
@@ -91,6 +97,10 @@ def declare(*entries: Entry) -> None:
 def semantic_of(classes: int) -> Task:
     """A semantic task of so many classes; names do not matter for counting."""
     return semantic(f"class {k}" for k in range(classes))
+
+
+AFANET_IMAGE = (classification("gender", ("f", "m")), classification("age", map(str, range(8))))  # Adience
+AFANET_PIXEL = (semantic_of(40), depth())  # NYUv2
 
 
 def rows() -> list[dict[str, Any]]:

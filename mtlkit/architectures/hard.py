@@ -17,10 +17,22 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ..errors import KitError, nearest
+from ..layers import segnet
 from ..tasks import Task, depth, disparity, normals
-from .backbones import BackboneModel, at_size
+from .backbones import BackboneModel
 from .base import ARCHITECTURES, Features
-from .catalogue import CITYSCAPES_SIZES, NO_CITYSCAPES_CODE, NYUV2_SIZE, Entry, declare, semantic_of
+from .catalogue import (
+    AFANET_IMAGE,
+    AFANET_PIXEL,
+    CITYSCAPES_SIZES,
+    NO_CITYSCAPES_CODE,
+    NYUV2_SIZE,
+    TOO_DEEP,
+    Entry,
+    declare,
+    semantic_of,
+)
 
 
 @ARCHITECTURES.register("single")
@@ -32,7 +44,8 @@ class Single(BackboneModel):
 
     Args:
         tasks: one network is made for each.
-        backbone: ``"segnet"`` (the paper's) or ``"resnet50-deeplabv3"`` (the author's later advice).
+        backbone: a key of ``BACKBONES``: ``"segnet"`` is MTAN's, ``"resnet50-deeplabv3"`` its author's later advice,
+            ``"resnet50"`` and ``"resnet50-deeplabv3plus"`` are AFANet's.
         width: scales every channel count; see ``layers.segnet.scaled``.
 
     Raises:
@@ -50,7 +63,7 @@ class Single(BackboneModel):
         outputs = {}
         for name in names:
             own: Features | None = None if features is None else {}
-            outputs[name] = at_size(self.heads[name](self.trunks[name](streams["image"], own)), streams["image"])
+            outputs[name] = self.answer(name, self.trunks[name](streams["image"], own), streams["image"])
             if features is not None:
                 features.update({f"{name}/{key}": feature for key, feature in own.items()})
         return outputs
@@ -61,31 +74,45 @@ class Single(BackboneModel):
 
 @ARCHITECTURES.register("split")
 class Split(BackboneModel):
-    """One trunk for all tasks, one head for each on its last feature y_4 (MTAN's "Split, Standard").
+    """One trunk for all tasks, one head for each on its last feature (MTAN's "Split"; AFANet's "hard").
 
     Args:
         tasks: one head is made for each.
-        backbone: ``"segnet"`` (the paper's) or ``"resnet50-deeplabv3"`` (the author's later advice).
+        backbone: a key of ``BACKBONES``: ``"segnet"`` is MTAN's.
         width: scales every channel count; see ``layers.segnet.scaled``.
+        preset: of SegNet alone. ``"standard"``; ``"wide"``, whose last stage has 1024 channels instead of 512; or
+            ``"deep"``, with a second convolution behind each.
 
     Raises:
-        KitError: tasks, backbone or width that do not exist.
+        KitError: tasks, backbone, preset or width that do not exist.
     """
 
-    def __init__(self, tasks: Sequence[Task], backbone: str = "segnet", width: float = 1.0):
+    presets = ("standard", "wide", "deep")
+
+    def __init__(self, tasks: Sequence[Task], backbone: str = "segnet", width: float = 1.0, preset: str = "standard"):
         super().__init__(tasks, backbone, width)
-        self.trunk = self.backbone.trunk(width)
+        if preset not in self.presets:
+            raise KitError(f"unknown preset {preset!r} of 'split': {nearest(preset, self.presets)}")
+        if preset != "standard" and backbone != "segnet":
+            raise KitError(f"preset {preset!r} of 'split' is one of the backbone 'segnet', found {backbone!r}")
+        self.trunk = self._trunk(preset)
         self.heads = nn.ModuleDict({task.name: self.make_head(self.trunk, task) for task in tasks})
         self.backbone.initialise(self)
 
+    def _trunk(self, preset: str) -> nn.Module:
+        if preset == "standard":
+            return self.backbone.trunk(self.width)
+        widths = (*segnet.WIDTHS[:-1], 2 * segnet.WIDTHS[-1]) if preset == "wide" else segnet.WIDTHS
+        return segnet.SegNet(segnet.scaled(self.width, widths), repeat=2 if preset == "deep" else 1)
+
     def compute(self, streams: dict[str, Tensor], names: list[str], features: Features | None) -> dict[str, Tensor]:
-        representation = self.trunk(streams["image"], features)
-        return {name: at_size(self.heads[name](representation), streams["image"]) for name in names}
+        last = self.trunk(streams["image"], features)
+        return {name: self.answer(name, last, streams["image"]) for name in names}
 
     def task_modules(self, name: str) -> list[nn.Module]:
         return [self.heads[name]]
 
-    def representation(self) -> str:
+    def representation(self) -> str | None:
         return self.backbone.last
 
     def last_shared_layer(self) -> nn.Module | None:
@@ -151,4 +178,69 @@ declare(
         )
         for tasks in ((semantic_of(13),), (depth(),), (normals(),), (semantic_of(13), depth(), normals()))
     )
+)
+
+# Baselines of MTAN on SegNet, as above, and those of AFANet, measured on its code.
+_SPLIT = (semantic_of(13), depth(), normals())
+_WIDE_DEEP = {
+    "wide": (43_934_164, 76_752_617_472, 43_896_650, (21_514_682_368, 86_058_729_472, 72_612_052_992)),
+    "deep": (50_807_764, 131_790_274_560, 50_770_250, (37_822_136_320, 151_288_545_280, 127_649_710_080)),
+}
+
+for _preset, (_nyuv2, _macs, _cityscapes, _city_macs) in _WIDE_DEEP.items():
+    _city = (semantic_of(7), disparity())
+    declare(
+        Entry("nyuv2", "split", _SPLIT, {NYUV2_SIZE: _macs}, _nyuv2, 3, {"preset": _preset}),
+        Entry(
+            dataset="cityscapes-7",
+            architecture="split",
+            tasks=_city,
+            macs=dict(zip(CITYSCAPES_SIZES, _city_macs, strict=True)),
+            parameters=_cityscapes,
+            log_variances=2,
+            options={"preset": _preset},
+            note=NO_CITYSCAPES_CODE,
+        ),
+    )
+
+_IMAGE, _PIXEL = {"backbone": "resnet50"}, {"backbone": "resnet50-deeplabv3plus"}
+declare(
+    Entry("adience", "single", AFANET_IMAGE[:1], {(224, 224): None}, 23_512_130, options=_IMAGE),
+    Entry("adience", "single", AFANET_IMAGE[1:], {(224, 224): None}, 23_524_424, options=_IMAGE),
+    Entry(
+        "adience",
+        "single",
+        AFANET_IMAGE,
+        {(224, 224): 8_174_292_992, (193, 193): 6_933_789_056},
+        47_036_554,
+        options=_IMAGE,
+    ),
+    Entry("adience", "split", AFANET_IMAGE, {(224, 224): 4_087_156_736}, 23_528_522, options=_IMAGE),
+    Entry(
+        dataset="adience",
+        architecture="split",
+        tasks=AFANET_IMAGE,
+        macs={(224, 224): 7_799_377_920},
+        parameters=42_520_650,
+        options={"backbone": "resnet101"},
+        note=TOO_DEEP,
+    ),
+    Entry("nyuv2-40", "single", AFANET_PIXEL[:1], {(304, 304): None}, 40_357_064, options=_PIXEL),
+    Entry("nyuv2-40", "single", AFANET_PIXEL[1:], {(304, 304): None}, 40_347_041, options=_PIXEL),
+    Entry(
+        dataset="nyuv2-40",
+        architecture="single",
+        tasks=AFANET_PIXEL,
+        macs={(64, 64): 2_164_195_328, (304, 304): 48_807_047_168},
+        parameters=80_704_105,
+        options=_PIXEL,
+    ),
+    Entry(
+        dataset="nyuv2-40",
+        architecture="split",
+        tasks=AFANET_PIXEL,
+        macs={(64, 64): 1_657_536_512, (304, 304): 37_375_557_632},
+        parameters=57_196_073,
+        options=_PIXEL,
+    ),
 )

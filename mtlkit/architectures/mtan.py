@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from ..layers import resnet, segnet
 from ..tasks import Task, depth, disparity, normals
-from .backbones import BackboneModel, at_size
+from .backbones import BackboneModel
 from .base import ARCHITECTURES, Features
 from .catalogue import CITYSCAPES_SIZES, NO_CITYSCAPES_CODE, NYUV2_SIZE, Entry, declare, semantic_of
 
@@ -101,7 +101,7 @@ class ResNetAttention(nn.Module):
         trunk: whose features they read.
     """
 
-    def __init__(self, names: Sequence[str], trunk: resnet.ResNet50):
+    def __init__(self, names: Sequence[str], trunk: resnet.ResNet):
         super().__init__()
         channels = trunk.channels
         into = [channels[0], *(2 * c for c in channels[1:])]
@@ -151,6 +151,8 @@ class MTAN(BackboneModel):
         KitError: tasks, backbone or width that do not exist.
     """
 
+    backbones = tuple(_ATTENTION)
+
     def __init__(self, tasks: Sequence[Task], backbone: str = "segnet", width: float = 1.0):
         super().__init__(tasks, backbone, width)
         self.trunk = self.backbone.trunk(width)
@@ -165,7 +167,7 @@ class MTAN(BackboneModel):
         outputs = {}
         for name in names:
             gated = segnet.keep(features, f"{name}/gated", self.attention(name, shared))
-            outputs[name] = at_size(self.heads[name](gated), streams["image"])
+            outputs[name] = self.answer(name, gated, streams["image"])
         return outputs
 
     def task_modules(self, name: str) -> list[nn.Module]:

@@ -1,54 +1,81 @@
-"""ResNet-50 with output stride 8, and the DeepLabv3 head that reads it.
+"""ResNets as trunks: classifying, dilated, and with a multi-grid.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, in torchvision's form (the stride of a bottleneck
-is in its 3x3 convolution); dilated, and with the head of Chen et al., "Rethinking Atrous Convolution for Semantic
-Image Segmentation" (arXiv 1706.05587). Blocks and their initialisation are torchvision's; parameters keep its names, so
-that its weights of ResNet-50 can be loaded at width 1.
+is in its 3x3 convolution). Blocks and their initialisation are torchvision's; parameters keep its names, so that its
+weights of ResNet-50 and ResNet-101 can be loaded at width 1.
 
     stem       conv 7x7 / 2, batch normalisation, ReLU, max-pool 3x3 / 2            H / 4
-    stage l    b_l = all blocks but the last,  t_l = the last block of b_l          l = 1..4, size H / 4, then H / 8
+    stage l    b_l = all blocks but the last,  t_l = the last block of b_l          l = 1..4
 
-Stages 3 and 4 keep the size and are dilated instead, by 2 and by 4; the first block of each has the dilation of the
-stage before it. Stages are cut before their last block, because MTAN taps the tensor there.
+    form            sizes of the stages     dilation of the 3x3 convolutions
+    ``CLASSIFY``    H / 4, 8, 16, 32        none
+    ``DILATED``     H / 4, 8, 8, 8          2 in stage 3, 4 in stage 4; the first block of each has that of the stage
+                                            before it (torchvision's DeepLabv3, output stride 8)
+    ``GRID``        H / 4, 8, 16, 16        2, 4, 8 in the three blocks of stage 4 (DeepLabv3+, output stride 16, a grid
+                                            of 1, 2, 4); the head reads t_1 too
 
-Shapes: B batch, C channels, H/W size, K output channels of a head.
+Stages are cut before their last block, because MTAN taps the tensor there.
+
+Shapes: B batch, C channels, H/W size.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
-from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from .segnet import keep, scaled
+from .steps import Steps, run
 
 PLANES = (64, 128, 256, 512)  # of the 3x3 convolutions; a stage's output has EXPANSION times as many channels
-BLOCKS = (3, 4, 6, 3)
-STRIDES = (1, 2, 1, 1)
-DILATIONS = (1, 1, 2, 4)
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # layers -> blocks of the four stages
 EXPANSION = Bottleneck.expansion
-ASPP_RATES = (12, 24, 36)  # for output stride 8: DeepLabv3
-ASPP_CHANNELS = 256
 
 
-class ResNet50(nn.Module):
-    """The trunk: image (B, 3, H, W), H and W multiples of 8 -> t_4 (B, 2048 width, H/8, W/8).
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a ResNet is made for.
+
+    Attributes:
+        strides: of the four stages.
+        dilations: of the blocks of each stage; the last one holds for those that follow.
+        shortcut: whether the head reads t_1 besides t_4.
+    """
+
+    strides: tuple[int, int, int, int]
+    dilations: tuple[tuple[int, ...], ...]
+    shortcut: bool = False
+
+
+CLASSIFY = Form((1, 2, 2, 2), ((1,), (1,), (1,), (1,)))
+DILATED = Form((1, 2, 1, 1), ((1,), (1,), (1, 2), (2, 4)))
+GRID = Form((1, 2, 2, 1), ((1,), (1,), (1,), (2, 4, 8)), shortcut=True)
+
+
+class ResNet(nn.Module):
+    """The trunk: image (B, 3, H, W) -> t_4 (B, 2048 width, h, w); with a shortcut the pair of t_4 and t_1.
 
     Args:
         width: scales every channel count; see ``segnet.scaled``.
         channels: of the input.
+        form: ``CLASSIFY``, ``DILATED`` or ``GRID``.
+        layers: 50 or 101.
     """
 
-    def __init__(self, width: float = 1.0, channels: int = 3):
+    def __init__(self, width: float = 1.0, channels: int = 3, form: Form = DILATED, layers: int = 50):
         super().__init__()
         planes = scaled(width, PLANES)
+        self.form = form
         self.conv1 = nn.Conv2d(channels, planes[0], 7, stride=2, padding=3, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(planes[0]), nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.channels = [EXPANSION * p for p in planes]  # of the four stages
         sources = [planes[0], *self.channels[:-1]]
-        for number in range(4):
-            self.add_module(f"layer{number + 1}", _stage(number, sources[number], planes[number]))
+        for number, blocks in enumerate(BLOCKS[layers]):
+            stage = _stage(sources[number], planes[number], blocks, form.strides[number], form.dilations[number])
+            self.add_module(f"layer{number + 1}", stage)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -57,13 +84,33 @@ class ResNet50(nn.Module):
     def stages(self) -> list[nn.Sequential]:
         return [self.layer1, self.layer2, self.layer3, self.layer4]
 
-    def forward(self, image_BCHW: Tensor, features: dict[str, Tensor] | None = None) -> Tensor:
-        """t_4. Where a dict is given, it is filled with b1..b4 and t1..t4; the tensors are not copied."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image_BCHW))))
+    @property
+    def places(self) -> dict[str, int]:
+        """Where ``steps`` pauses -> channels there: behind every block, ``stage4/0``, and every stage, ``stage4``."""
+        places = {}
+        for number, (stage, channels) in enumerate(zip(self.stages, self.channels, strict=True), 1):
+            places |= {f"stage{number}/{n}": channels for n in range(len(stage) - 1)} | {f"stage{number}": channels}
+        return places
+
+    def behind(self, place: str) -> list[nn.Module]:
+        """The modules that only what leaves a place runs through; here for the last one: none."""
+        assert place == "stage4", place
+        return []
+
+    def steps(self, image_BCHW: Tensor, features: dict[str, Tensor] | None = None) -> Steps:
+        """The network as a generator (see ``steps``). A dict is filled with b1..b4 and t1..t4; nothing is copied."""
+        x, shortcut = self.maxpool(self.relu(self.bn1(self.conv1(image_BCHW)))), None
         for number, stage in enumerate(self.stages, 1):
-            before = keep(features, f"b{number}", stage[:-1](x))
-            x = keep(features, f"t{number}", stage[-1](before))
-        return x
+            for n, block in enumerate(stage[:-1]):
+                x = yield f"stage{number}/{n}", block(x)
+            x = keep(features, f"t{number}", stage[-1](keep(features, f"b{number}", x)))
+            shortcut = x if shortcut is None else shortcut  # t_1 before any exchange, as AFANet's decoders read it
+            x = yield f"stage{number}", x
+        return (x, shortcut) if self.form.shortcut else x
+
+    def forward(self, image_BCHW: Tensor, features: dict[str, Tensor] | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """t_4, with a shortcut (t_4, t_1), and ``features`` as in ``steps``."""
+        return run(self.steps(image_BCHW, features))
 
 
 def bottleneck(channels: int, planes: int, stride: int = 1, dilation: int = 1) -> Bottleneck:
@@ -82,30 +129,7 @@ def bottleneck(channels: int, planes: int, stride: int = 1, dilation: int = 1) -
     return Bottleneck(channels, planes, stride, projection, dilation=dilation)
 
 
-def _stage(number: int, channels: int, planes: int) -> nn.Sequential:
-    first = bottleneck(channels, planes, STRIDES[number], DILATIONS[max(number - 1, 0)])
-    rest = [bottleneck(EXPANSION * planes, planes, dilation=DILATIONS[number]) for _ in range(BLOCKS[number] - 1)]
-    return nn.Sequential(first, *rest)
-
-
-class DeepLabHead(nn.Sequential):
-    """Atrous spatial pyramid, 3x3 convolution, 1x1 convolution: (B, C, H, W) -> (B, K, H, W), unbounded.
-
-    The pyramid's dropout of one half draws from torch's random state; its image pooling normalises maps of one pixel,
-    so that training needs two images in every batch.
-
-    Args:
-        channels: C.
-        outputs: K.
-        width: scales the 256 channels inside.
-    """
-
-    def __init__(self, channels: int, outputs: int, width: float = 1.0):
-        (inner,) = scaled(width, (ASPP_CHANNELS,))
-        super().__init__(
-            ASPP(channels, list(ASPP_RATES), inner),
-            nn.Conv2d(inner, inner, 3, padding=1, bias=False),
-            nn.BatchNorm2d(inner),
-            nn.ReLU(),
-            nn.Conv2d(inner, outputs, 1),
-        )
+def _stage(channels: int, planes: int, blocks: int, stride: int, dilations: tuple[int, ...]) -> nn.Sequential:
+    of = [dilations[min(n, len(dilations) - 1)] for n in range(blocks)]
+    first = bottleneck(channels, planes, stride, of[0])
+    return nn.Sequential(first, *(bottleneck(EXPANSION * planes, planes, dilation=d) for d in of[1:]))

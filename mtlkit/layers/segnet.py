@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import KitError, nearest
+from .steps import Steps, run
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the encoder stages: MTAN, released code
 EXTRA = (1, 1, 2, 2, 2)  # extra convolutions of each stage, in the encoder as in the decoder
@@ -69,24 +70,46 @@ class SegNet(nn.Module):
     Args:
         widths: channels of the five encoder stages.
         channels: of the input.
+        repeat: 2 has a second CBR(b, b) behind every CBR(a, b): MTAN's "deep".
     """
 
-    def __init__(self, widths: Sequence[int] = WIDTHS, channels: int = 3):
+    def __init__(self, widths: Sequence[int] = WIDTHS, channels: int = 3, repeat: int = 1):
         super().__init__()
-        self.encoder, self.decoder = encoder(widths, channels), decoder(widths)
+        self.encoder, self.decoder = encoder(widths, channels, repeat), decoder(widths, repeat)
         self.widths, self.channels = tuple(widths), widths[0]
 
-    def forward(self, image_BCHW: Tensor, features: dict[str, Tensor] | None = None) -> Tensor:
-        """y_4. Where a dict is given, it is filled with e0..e4, x0..x4, u0..u4, y0..y4; the tensors are not copied."""
+    @property
+    def places(self) -> dict[str, int]:
+        """Where ``steps`` pauses -> channels there."""
+        ends = [stage.last_conv.out_channels for stage in self.decoder[:-1]]
+        encoder = {f"encoder{s}": channels for s, channels in enumerate(self.widths)}
+        return encoder | {f"decoder{d}": channels for d, channels in enumerate(ends)}
+
+    def behind(self, place: str) -> list[nn.Module]:
+        """The modules that only what leaves a place runs through; here for the last one."""
+        assert place == f"decoder{len(self.decoder) - 2}", place
+        return [self.decoder[-1]]
+
+    def steps(self, image_BCHW: Tensor, features: dict[str, Tensor] | None = None) -> Steps:
+        """The network as a generator: it pauses at every place, gives its name and the feature there, and goes on with
+        what it is sent; its value is y_4. A dict is filled with e0..e4, x0..x4, u0..u4, y0..y4; nothing is copied.
+        """
         x, where = image_BCHW, []
         for s, stage in enumerate(self.encoder):
             entered = keep(features, f"e{s}", stage.entry(x))
-            x, indices = pool(keep(features, f"x{s}", stage.extra(entered)))
+            pooled, indices = pool(keep(features, f"x{s}", stage.extra(entered)))
             where.append(indices)
+            x = yield f"encoder{s}", pooled
         for d, stage in enumerate(self.decoder):
             unpooled = keep(features, f"u{d}", unpool(x, where.pop()))
             x = keep(features, f"y{d}", stage(unpooled))
+            if where:
+                x = yield f"decoder{d}", x
         return x
+
+    def forward(self, image_BCHW: Tensor, features: dict[str, Tensor] | None = None) -> Tensor:
+        """y_4, and ``features`` as in ``steps``."""
+        return run(self.steps(image_BCHW, features))
 
 
 class Head(nn.Module):
@@ -117,17 +140,17 @@ class Head(nn.Module):
         return height * width * (self.conv.weight.numel() + self.project.weight.numel())
 
 
-def encoder(widths: Sequence[int] = WIDTHS, channels: int = 3) -> nn.ModuleList:
+def encoder(widths: Sequence[int] = WIDTHS, channels: int = 3, repeat: int = 1) -> nn.ModuleList:
     """The stages s = 0..4: E_s and X_s, without the pooling between them."""
     sources = (channels, *widths[:-1])
-    return nn.ModuleList(Stage(a, *[b] * (1 + n)) for a, b, n in zip(sources, widths, EXTRA, strict=True))
+    return nn.ModuleList(Stage(a, *[b] * repeat * (1 + n)) for a, b, n in zip(sources, widths, EXTRA, strict=True))
 
 
-def decoder(widths: Sequence[int] = WIDTHS) -> nn.ModuleList:
+def decoder(widths: Sequence[int] = WIDTHS, repeat: int = 1) -> nn.ModuleList:
     """The steps d = 0..4 (stage 4 - d): D_d and Y_d, without the unpooling between them."""
     targets = (widths[0], *widths[:-1])  # a step ends as wide as the stage before its own; the last keeps its width
     steps = zip(reversed(widths), reversed(targets), reversed(EXTRA), strict=True)
-    return nn.ModuleList(Stage(a, *[b] * (1 + n)) for a, b, n in steps)
+    return nn.ModuleList(Stage(a, *[b] * repeat * (1 + n)) for a, b, n in steps)
 
 
 def pool(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
