@@ -37,19 +37,11 @@ class Registry(dict[str, Entry]):
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
         """The options an entry takes by keyword: its constructor's parameters that have a default."""
-        parameters = inspect.signature(self[name]).parameters.values()
-        return {p.name: p for p in parameters if p.default is not p.empty}
+        return _options(self[name])
 
     def check(self, name: str, options: dict[str, Any]) -> None:
         """Raise KitError for an unknown option (with the nearest valid one) or a value of the wrong type."""
-        known = self.options(name)
-        entry = self[name]
-        hints = typing.get_type_hints(entry.__init__ if inspect.isclass(entry) else entry)
-        for option, value in options.items():
-            if option not in known:
-                hint = nearest(option, known) if known else "it takes no options"
-                raise KitError(f"unknown option {option!r} for {self.kind} {name!r}: {hint}")
-            check_type(f"option {option!r} of {self.kind} {name!r}", value, hints.get(option, Any))
+        check_options(f"{self.kind} {name!r}", self[name], options)
 
     def build(self, name: str, *args: Any, **options: Any) -> Any:
         """Call the entry. Raises KitError as ``check`` does."""
@@ -61,6 +53,23 @@ class Registry(dict[str, Entry]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(super().keys()))
+
+
+def _options(entry: Any) -> dict[str, inspect.Parameter]:
+    return {p.name: p for p in inspect.signature(entry).parameters.values() if p.default is not p.empty}
+
+
+def check_options(what: str, entry: Any, options: dict[str, Any]) -> None:
+    """Raise KitError for an option that a class or function does not take (with the nearest valid one), or a value of
+    the wrong type. ``what`` names it in the message.
+    """
+    known = _options(entry)
+    hints = typing.get_type_hints(entry.__init__ if inspect.isclass(entry) else entry)
+    for option, value in options.items():
+        if option not in known:
+            hint = nearest(option, known) if known else "it takes no options"
+            raise KitError(f"unknown option {option!r} for {what}: {hint}")
+        check_type(f"option {option!r} of {what}", value, hints.get(option, Any))
 
 
 def check_type(what: str, value: Any, hint: Any) -> None:

@@ -272,7 +272,7 @@ def bilinear(image_CHW: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.nd
 
 def test_flow_warps_the_previous_frame_onto_this_one(room):
     shot, now = room
-    before = render(shot.scene.before(), Camera(shot.previous, shot.focal * 128), 96, 128)
+    before = shot.before().render(96, 128)
     u, v, confidence = now["flow"]
     x, y = np.meshgrid(np.arange(128) + 0.5, np.arange(96) + 0.5)
     assert set(np.unique(confidence)) <= {0.0, 1.0} and confidence.mean() > 0.75

@@ -156,6 +156,20 @@ def test_flow_of_what_stands_still_is_its_point_seen_from_the_previous_camera(st
     assert (off[made["motion"] == 1] > 0.05).mean() > 0.5 or not made["motion"].any()
 
 
+def test_flow_warps_the_previous_frame_onto_this_one(street):
+    shot, made = street
+    then = shot.before().render(H, W)
+    u, v, seen = made["flow"]
+    y, x = np.indices((H, W)) + 0.5
+    column, row = (np.clip(np.floor(p).astype(int), 0, n - 1) for p, n in ((x + u, W), (y + v, H)))
+    ok = (seen > 0) & (then["instance"][row, column] == made["instance"])  # not where an outline runs between
+    assert ok.mean() > 0.85
+    warped, still = (np.abs(a - made["albedo"])[:, ok].mean() for a in (then["albedo"][:, row, column], then["albedo"]))
+    assert warped < 0.5 * still and warped < 0.04  # the nearest pixel, up to half a pixel aside
+    moving = ok & (made["motion"] == 1)
+    assert (np.abs(then["depth"][0][row, column] - made["depth"][0])[moving] < 2.0).mean() > 0.97
+
+
 def test_confidence_says_what_the_previous_frame_showed(street):
     shot, made = street
     u, v, seen = made["flow"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torch.utils.data import Dataset
 
 from .. import files
 from ..errors import KitError, nearest
-from ..registry import Registry
+from ..registry import Registry, check_type
 from ..tasks import Task
 
 
@@ -58,6 +59,7 @@ class MultiTaskDataset(Dataset, abc.ABC):
     tasks: dict[str, Task]
     size: tuple[int, int]
     fingerprint: str
+    cached: bool = False  # True where samples are read from a cache of its own, which is made on first use
 
     def __getstate__(self) -> dict[str, Any]:
         """What a loading process is sent: everything but the tasks, which hold functions and are not needed there."""
@@ -76,6 +78,11 @@ class MultiTaskDataset(Dataset, abc.ABC):
     def folder(cls, root: str | os.PathLike | None = None) -> Path:
         """Where the files are looked for: ``root``, then ``$MTLKIT_DATA/NAME``, then ``data/NAME``."""
         return files.data_dir(cls.name, root)
+
+    @classmethod
+    def present(cls, root: str | os.PathLike | None = None) -> bool:
+        """Whether there is a folder of it, or nothing to fetch."""
+        return cls.folder(root).is_dir()
 
     @classmethod
     @abc.abstractmethod
@@ -136,7 +143,19 @@ class MultiTaskDataset(Dataset, abc.ABC):
             raise IndexError(f"index {index} of {len(self)} images")
 
 
-DATASETS: Registry[type[MultiTaskDataset]] = Registry("dataset")
+class Datasets(Registry[type[MultiTaskDataset]]):
+    """Datasets by name. Each has an option beside its own: ``packed``, to read its packed cache (see ``packed``)."""
+
+    def options(self, name: str) -> dict[str, inspect.Parameter]:
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        return super().options(name) | {"packed": inspect.Parameter("packed", keyword, default=False, annotation=bool)}
+
+    def check(self, name: str, options: dict[str, Any]) -> None:
+        super().check(name, {option: value for option, value in options.items() if option != "packed"})
+        check_type(f"option 'packed' of dataset {name!r}", options.get("packed", False), bool)
+
+
+DATASETS = Datasets("dataset")
 
 
 def check_split(split: str, splits: tuple[str, ...] = ("train", "test")) -> str:
@@ -149,3 +168,11 @@ def check_split(split: str, splits: tuple[str, ...] = ("train", "test")) -> str:
 def planes(x_HWC: np.ndarray) -> Tensor:
     """(H, W, C) of any dtype -> float32 (C, H, W)."""
     return torch.from_numpy(np.array(x_HWC.transpose(2, 0, 1), dtype=np.float32, order="C"))
+
+
+def nearest_pixels(array_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Labels or disparities in another size: the value at the middle of each new pixel. None is mixed with another."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, array_HW.shape, strict=True)
+    )
+    return array_HW[rows[:, None], columns]

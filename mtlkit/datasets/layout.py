@@ -2,12 +2,14 @@
 side, samples.
 
 A *sample* is a small generated set in a dataset's own layout. Its folder holds ``mtlkit-sample.json`` (see ``Note``),
-from which ``check`` takes the counts and the size to expect, instead of those of the real set.
+from which ``check`` takes the counts and the size to expect, instead of those of the real set. A folder of real data
+that ``prepare`` made holds ``mtlkit-prepared.json``, which says from what and how.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import errno
 import hashlib
@@ -31,6 +33,7 @@ from ..errors import KitError
 from ..version import __version__
 
 NOTE = "mtlkit-sample.json"
+PREPARED = "mtlkit-prepared.json"
 MOST_PIXELS = 50_000_000  # of an image: more is a mistake or an attack, and would fill the memory
 _BLOCK = 4096  # bytes of a file that a fingerprint reads
 THREADS = 8  # enough to keep a disk busy; numpy frees the interpreter while it reads and computes
@@ -89,14 +92,15 @@ def read_npy(path: Path) -> np.ndarray:
         raise KitError(f"cannot be read; expected a .npy file, found: {reason}") from error
 
 
-def read_image(path: Path, mode: str | None = None) -> np.ndarray:
-    """A JPEG or PNG file as an array (H, W) or (H, W, channels), in Pillow's ``mode``; None leaves it as stored.
+def read_image(path: Path, mode: str | None = None, formats: Sequence[str] = ("JPEG", "PNG")) -> np.ndarray:
+    """An image file as an array (H, W) or (H, W, channels), in Pillow's ``mode``; None leaves it as stored. ``formats``
+    are Pillow's names of those that are welcome.
 
     Raises:
         KitError: says why the file is not one, without its name: missing, cut short, another format, too large.
     """
     try:
-        with path.open("rb") as file, PIL.Image.open(file, formats=("JPEG", "PNG")) as image:
+        with path.open("rb") as file, PIL.Image.open(file, formats=formats) as image:
             if image.width * image.height > MOST_PIXELS:
                 size = f"{image.height} x {image.width} pixels"
                 raise KitError(f"has {size}, expected at most {MOST_PIXELS // 10**6} million; is this the right file?")
@@ -107,7 +111,22 @@ def read_image(path: Path, mode: str | None = None) -> np.ndarray:
         raise KitError("is missing") from error
     except Exception as error:  # whatever a damaged file makes Pillow say
         reason = getattr(error, "strerror", None) or ("not an image" if "cannot identify" in str(error) else str(error))
-        raise KitError(f"cannot be read; expected a JPEG or PNG image, found: {' '.join(reason.split())}") from error
+        expected = f"a {' or '.join(formats)} image"
+        raise KitError(f"cannot be read; expected {expected}, found: {' '.join(reason.split())}") from error
+
+
+_watched: contextvars.ContextVar[dict[str, Path]] = contextvars.ContextVar("watched")
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[dict[str, Path]]:
+    """Which files the fingerprints look at that are taken in the block: place -> root, filled in as it goes on."""
+    found: dict[str, Path] = {}
+    token = _watched.set(found)
+    try:
+        yield found
+    finally:
+        _watched.reset(token)
 
 
 def fingerprint(name: str, root: Path, places: Iterable[str]) -> str:
@@ -123,6 +142,7 @@ def fingerprint(name: str, root: Path, places: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for place in places:
         path = root / place
+        _watched.get({})[place] = root
         try:
             with path.open("rb") as file:
                 size = path.stat().st_size
@@ -234,11 +254,54 @@ def read_note(folder: Path, dataset: str, kind: type[NoteKind] = Note) -> NoteKi
 
 
 def note_and_problems(folder: Path, dataset: str, kind: type[NoteKind] = Note) -> tuple[NoteKind | None, list[str]]:
-    """``read_note``, for a report: what is wrong with the note is a problem among others."""
+    """``read_note``, for a report: what is wrong with a note is a problem among others."""
     try:
+        prepared(folder)
         return read_note(folder, dataset, kind), []
     except KitError as error:
         return None, [str(error)]
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What ``mtlkit-prepared.json`` says.
+
+    Attributes:
+        dataset: whose layout it is.
+        about: one line: from what, and how.
+        names: what the images were called before, in order, by part; empty where they kept their names.
+        version: of mtlkit.
+    """
+
+    dataset: str
+    about: str
+    names: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    version: str = __version__
+
+
+def write_prepared(folder: Path, dataset: str, about: str, names: Mapping[str, list[str]] | None = None) -> None:
+    """Leave a note of how the files of dataset ``dataset`` were made; ``names`` are those of ``Prepared``."""
+    files.write_json(folder / PREPARED, dataclasses.asdict(Prepared(dataset, about, dict(names or {}))))
+
+
+def prepared(folder: Path) -> str:
+    """One line on how the files in a folder were made; empty where nothing is said.
+
+    Raises:
+        KitError: where the note cannot be read.
+    """
+    content = files.read_json(folder / PREPARED)
+    if content is None:
+        return ""
+    try:
+        return pydantic.TypeAdapter(Prepared).validate_python(content).about
+    except pydantic.ValidationError as error:
+        raise KitError(f"{PREPARED}: {error.errors()[0]['msg']}; prepare the data anew, or remove the file") from error
+
+
+def notes(folder: Path) -> set[str]:
+    """Names of notes that may lie in a folder: a sample's, and what ``prepare`` left where it made the folder."""
+    return {NOTE, PREPARED} if (folder / PREPARED).exists() else {NOTE}
 
 
 @contextlib.contextmanager

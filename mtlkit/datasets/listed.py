@@ -21,6 +21,7 @@ from . import layout
 from .numbered import Field
 
 _ID = re.compile(r"[\w-][\w.-]*")  # a plain name: no folder, nothing hidden, no way up
+_SHOWN = 20  # of the strays in a folder: a larger package has thousands of files more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +32,19 @@ class Source:
         place: of its files under the root, with ``{}`` for the id.
         read: a file -> its array; raises KitError with the reason alone.
         form: dtype, shape and values of this array.
+        group: files of one group have one size (height, width), in an image and in all images.
+        otherwise: another place, for files that are not in the first.
     """
 
     place: str
     read: Callable[[Path], np.ndarray]
     form: Field
+    group: str = "image"
+    otherwise: str = ""
+
+    def places(self, image: str) -> list[str]:
+        """Where the file of an image may lie, the best place first."""
+        return [place.format(image) for place in (self.place, self.otherwise) if place]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +54,19 @@ class Folder:
     Attributes:
         name: of the dataset.
         root: the folder that holds everything.
-        sources: by field; the first is the image, whose size the others share.
+        sources: by field; the first is the image, whose size the others of its group share.
         lists: part -> the place of its split list.
+        under: part -> the folder of its files, where every part has one of its own; then an image is called
+            ``<folder>/<id>``, and a place is ``{}`` with a suffix.
+        one_size: whether the files of a group have one size in all images.
     """
 
     name: str
     root: Path
     sources: Mapping[str, Source]
     lists: Mapping[str, str]
+    under: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    one_size: bool = True
 
     def ids(self, part: str) -> list[str]:
         """The images of a part, in the order of its list.
@@ -75,10 +89,10 @@ class Folder:
         for number, line in lines:
             if not _ID.fullmatch(line):
                 problems.append(f"{place}: line {number}: {line!r}; expected the name of an image, without its suffix")
-            elif line in found:
+            elif (image := str(PurePosixPath(self.under.get(part, ""), line))) in found:
                 problems.append(f"{place}: line {number}: {line} for the second time; expected every image once")
             else:
-                found[line] = None
+                found[image] = None
         if not lines:
             problems.append(f"{place}: is empty; expected an image on every line")
         return list(found), problems
@@ -102,7 +116,7 @@ class Folder:
             KitError: names the file that cannot be read, leads out of the root, or has another dtype or shape.
         """
         source = self.sources[field]
-        place = source.place.format(image)
+        place = self.place(source, image)
         try:
             array = self._open(source, place)
             source.form.check_form(array, size)
@@ -110,49 +124,57 @@ class Folder:
             raise KitError(f"{place}: {error}; {layout.advice(self.name, self.root)}") from error
         return array
 
+    def place(self, source: Source, image: str) -> str:
+        """Where the file of an image lies, or should."""
+        places = source.places(image)
+        return next((place for place in places if (self.root / place).exists()), places[0])
+
     def _open(self, source: Source, place: str) -> np.ndarray:
         layout.check_inside(self.root, place)
         return source.read(self.root / place)
 
-    def problems(self, image: str, size: tuple[int, int] | None) -> tuple[list[str], tuple[int, int] | None]:
-        """What is wrong with the files of one image, and its (height, width); those that are missing do not count."""
+    def problems(self, image: str, size: tuple[int, int] | None) -> tuple[list[str], dict[str, tuple[int, int]]]:
+        """What is wrong with the files of one image, and its (height, width) by group; those that are missing do not
+        count. ``size`` is that of the group ``image``, None is any.
+        """
         found: list[str] = []
-        measured = None
+        measured = {} if size is None else {"image": size}
         for source in self.sources.values():
-            place = source.place.format(image)
+            place = self.place(source, image)
             if not (self.root / place).exists():
                 continue
             try:
                 array = self._open(source, place)
-                source.form.check_form(array, size or measured)
+                source.form.check_form(array, measured.get(source.group))
             except KitError as error:
                 found.append(f"{place}: {error}")
                 continue
-            measured = measured or array.shape[:2]
+            if array.size:
+                measured.setdefault(source.group, array.shape[:2])
             with np.errstate(all="ignore"):  # what overflows is found as not finite
                 found += [f"{place}: {problem}" for problem in source.form.values(array.astype(np.float64))]
         return found, measured
 
     def folders(self) -> set[str]:
         """What lies directly under the root."""
-        places = [*self.lists.values(), *(source.place for source in self.sources.values())]
-        return {PurePosixPath(place).parts[0] for place in places}
+        places = self.under.values() or [place for source in self.sources.values() for place in source.places("{}")]
+        return {PurePosixPath(place).parts[0] for place in [*self.lists.values(), *places]}
 
     def fingerprint(self, images: Sequence[str]) -> str:
         """``layout.fingerprint`` of the files of these images. Raises KitError as it does."""
-        places = (source.place.format(image) for source in self.sources.values() for image in images)
+        places = (self.place(source, image) for source in self.sources.values() for image in images)
         return layout.fingerprint(self.name, self.root, places)
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
-def check(data: Folder, counts: Mapping[str, int], contents: bool = True) -> list[str]:
+def check(data: Folder, counts: Mapping[str, int | None], contents: bool = True) -> list[str]:
     """Everything that is wrong with a folder, one line each: the file or folder, what was found, what is expected.
 
     Args:
         data: the folder, which exists.
-        counts: images by part, where there is no ``mtlkit-sample.json``, which says it of a sample.
+        counts: images by part, where there is no ``mtlkit-sample.json``, which says it of a sample; None is not known.
         contents: read every file through; False looks at lists and names alone.
     """
     note, problems = layout.note_and_problems(data.root, data.name)
@@ -166,17 +188,19 @@ def check(data: Folder, counts: Mapping[str, int], contents: bool = True) -> lis
     if all(found for found, _ in lists.values()):  # a list that cannot be read would make every file a stray
         problems += _strays(data, images)
     if contents:
-        problems += _contents(data, images, note.size if note else None)
+        problems += look_inside(data, images, note.size if note and data.one_size else None)
     return problems
 
 
-def _lists(data: Folder, counts: Mapping[str, int], lists: Mapping[str, tuple[list[str], list[str]]]) -> Iterator[str]:
+def _lists(
+    data: Folder, counts: Mapping[str, int | None], lists: Mapping[str, tuple[list[str], list[str]]]
+) -> Iterator[str]:
     """What is wrong with the split lists."""
     first: dict[str, str] = {}  # image -> the list that names it first
     for part, (found, problems) in lists.items():
         place = data.lists[part]
         yield from problems
-        if found and len(found) != counts[part]:
+        if found and counts[part] not in (None, len(found)):
             yield f"{place}: {len(found)} images; expected {counts[part]}"
         for image in found:
             if first.setdefault(image, place) != place:
@@ -185,45 +209,57 @@ def _lists(data: Folder, counts: Mapping[str, int], lists: Mapping[str, tuple[li
 
 def _missing(data: Folder, images: list[str]) -> Iterator[str]:
     """Files that a list names and that are not there."""
+    absent: set[PurePosixPath] = set()
     for source in data.sources.values():
-        folder = PurePosixPath(source.place).parent
-        if not (data.root / folder).is_dir():
-            yield f"{folder}: missing folder; expected {source.place} in it"
-            continue
-        for place in map(source.place.format, images):
-            if not (data.root / place).exists():
+        for place in (data.place(source, image) for image in images):
+            folder = PurePosixPath(place).parent
+            if folder in absent or (data.root / place).exists():
+                continue
+            if (data.root / folder).is_dir():
                 yield f"{place}: missing; a list names it"
+            else:
+                absent.add(folder)
+                yield f"{folder}: missing folder; expected {source.place} in it"
 
 
 def _strays(data: Folder, images: list[str]) -> Iterator[str]:
     """Files beside the others that no list names."""
     expected: dict[PurePosixPath, set[str]] = collections.defaultdict(set)  # folder -> names in it
-    every = (source.place.format(image) for source in data.sources.values() for image in images)
+    every = (place for source in data.sources.values() for image in images for place in source.places(image))
     for place in map(PurePosixPath, (*data.lists.values(), *every)):
-        expected[place.parent].add(place.name)
+        if place.parent.name:  # what lies beside the folders has been looked at
+            expected[place.parent].add(place.name)
     for folder, names in expected.items():
         if (data.root / folder).is_dir():
-            strays = (entry for entry in layout.entries(data.root / folder) if entry not in names)
-            yield from (f"{folder}/{entry}: stray; no list names it" for entry in strays)
+            strays = [entry for entry in layout.entries(data.root / folder) if entry not in names]
+            yield from (f"{folder}/{entry}: stray; no list names it" for entry in strays[:_SHOWN])
+            if strays[_SHOWN:]:
+                yield f"{folder}: {len(strays) - _SHOWN} more stray files; no list names them"
 
 
-def _contents(data: Folder, images: list[str], size: tuple[int, int] | None) -> Iterable[str]:
+def look_inside(data: Folder, images: list[str], size: tuple[int, int] | None) -> Iterable[str]:
     """What is wrong inside the files; without a ``size``, images whose size is not that of most."""
-    sizes: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, dict[str, tuple[int, int]]] = collections.defaultdict(dict)  # group -> image -> size
 
     def problems(image: str) -> list[str]:
         found, measured = data.problems(image, size)
-        if measured:
-            sizes[image] = measured
+        for group, one in measured.items():
+            sizes[group][image] = one
         return found
 
     yield from layout.examine(images, problems, f"checking {data.name}")
-    ((usual, _),) = collections.Counter(sizes.values()).most_common(1) or (((), 0),)
-    place = next(iter(data.sources.values())).place
-    for image in images:
-        if sizes.get(image, usual) != usual:
-            height, width = sizes[image]
-            yield f"{place.format(image)}: {height} x {width} pixels; expected {usual[0]} x {usual[1]}, as most images"
+    if not data.one_size:
+        return
+    places = {source.group: source.place for source in reversed(data.sources.values())}  # of the first of each group
+    for group, measured in sizes.items():
+        ((usual, _),) = collections.Counter(measured.values()).most_common(1)
+        for image in images:
+            if measured.get(image, usual) != usual:
+                height, width = measured[image]
+                yield (
+                    f"{places[group].format(image)}: {height} x {width} pixels; expected {usual[0]} x {usual[1]}, "
+                    "as most images"
+                )
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------

@@ -32,20 +32,28 @@ class Field:
         channels: the shape of a file after (height, width).
         values: what is wrong with the values of an array, in words (see ``ranges``).
         whole: True where integers and booleans are as welcome as floating-point numbers.
+        scaled: True where another size is as welcome, if it is in proportion; and an empty array, which is of none.
     """
 
     channels: tuple[int, ...]
     values: Callable[[np.ndarray], Iterable[str]]
     whole: bool = False
+    scaled: bool = False
 
     def check_form(self, array: np.ndarray, size: tuple[int, int] | None) -> None:
         """Raise KitError where an array is not of this field's dtype and shape; size None is any."""
         if array.dtype.kind not in ("fiub" if self.whole else "f"):
             wanted = "numbers" if self.whole else "floating-point numbers"
             raise KitError(f"dtype {array.dtype}; expected {wanted}")
-        expected = (*(size or array.shape[:2]), *self.channels)
+        fits = size is None or (self.scaled and _in_proportion(array.shape[:2], size))
+        expected = (*(array.shape[:2] if fits else size), *self.channels)
         if array.shape != expected:
             raise KitError(f"shape {array.shape}; expected {expected}")
+
+
+def _in_proportion(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Whether a shape is a size, smaller or larger, but for rounding; or has no pixel at all."""
+    return len(shape) == 2 and (0 in shape or abs(shape[0] * size[1] - shape[1] * size[0]) < max(size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +86,7 @@ class Folder:
         """
         place = f"{part}/{field}/{number}.npy"
         try:
+            layout.check_inside(self.root, place)
             array = layout.read_npy(self.root / place)
             self.fields[field].check_form(array, size)
         except KitError as error:
@@ -108,7 +117,7 @@ def check(data: Folder, counts: Mapping[str, int], size: tuple[int, int], conten
     note, problems = layout.note_and_problems(data.root, data.name)
     if note is not None:
         counts, size = {part: note.counts.get(part, 0) for part in counts}, note.size
-    problems += layout.strays(data.root, "", {*counts, layout.NOTE})
+    problems += layout.strays(data.root, "", {*counts, *layout.notes(data.root)})
     for part, count in counts.items():
         problems += _part(data, part, count)
     if contents:
@@ -165,6 +174,7 @@ def _file(data: Folder, size: tuple[int, int], job: tuple[str, str, int]) -> lis
     part, field, number = job
     shown = f"{part}/{field}/{number}.npy"
     try:
+        layout.check_inside(data.root, shown)
         array = layout.read_npy(data.root / shown)
         data.fields[field].check_form(array, size)
     except KitError as error:

@@ -40,7 +40,7 @@ from torch import Tensor
 from .. import scenes, tasks
 from ..errors import KitError, nearest
 from ..scenes import rooms
-from . import layout, listed, ranges
+from . import layout, listed, normals, ranges
 from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split, planes
 from .listed import Source
 from .mat import read_mat, write_mat
@@ -173,7 +173,12 @@ class NYUDMT(MultiTaskDataset):
     """
 
     name = "nyud-mt"
-    about = "NYUD-v2 with edges, 40 classes, normals and depth, as ASTMT or the multi-task survey packed it: 795 + 654"
+    about = (
+        "NYUD-v2 as ASTMT (425 x 560) or the multi-task survey (480 x 640) packed it: edges, 40 classes, normals, "
+        "depth; 795 + 654 images"
+    )
+    licence = "of the data: not recorded; the code that came with both packages is CC BY-NC 4.0 (non-commercial)"
+    source = "NYUD_MT.tgz of either package: the links are in data/README.md"
 
     def __init__(self, split: str, *, root: str | Path | None = None, background: bool | None = None):
         self.split = check_split(split, tuple(_PARTS))
@@ -213,7 +218,7 @@ class NYUDMT(MultiTaskDataset):
             "image": planes(stored["image"] / 255),
             "edges": torch.from_numpy(edges_HW[None].astype(np.float32)),
             "semantic": label_HW if self.background else label_HW - 1,
-            "normals": planes(_unit(stored["normals"] / 127.5 - 1) if self.form.coded else stored["normals"]),
+            "normals": planes(normals.from_colours(stored["normals"]) if self.form.coded else stored["normals"]),
             "depth": torch.from_numpy(stored["depth"][None].astype(np.float32)),
             "index": torch.tensor(index),
         }
@@ -282,13 +287,6 @@ def _stored(folder: Path, package: str) -> listed.Folder:
     return listed.Folder(NYUDMT.name, folder, PACKAGES[package].sources, LISTS)
 
 
-def _unit(vectors_HW3: np.ndarray) -> np.ndarray:
-    """Vectors made of length 1; those too short to be a direction all-zero."""
-    length_HW1 = np.linalg.norm(vectors_HW3, axis=-1, keepdims=True)
-    known_HW1 = length_HW1 > ranges.NO_DIRECTION
-    return np.where(known_HW1, vectors_HW3 / np.where(known_HW1, length_HW1, 1), 0)
-
-
 # --- the sample -------------------------------------------------------------------------------------------------------
 
 
@@ -299,7 +297,7 @@ def _write(folder: Path, form: Package, image: str, scene: dict[str, np.ndarray]
         "image": np.rint(scene["image"].transpose(1, 2, 0) * 255).astype(np.uint8),
         "edges": (scene["edges"][0] * (255 if form.coded else 1)).astype(np.uint8 if form.coded else np.float32),
         "semantic": _LABELS[scene["semantic"] + 1],
-        "normals": np.rint((normals_HW3 + 1) * 127.5).astype(np.uint8) if form.coded else normals_HW3,
+        "normals": normals.to_colours(normals_HW3) if form.coded else normals_HW3,
         "depth": scene["depth"][0],
     }
     for field, source in form.sources.items():

@@ -15,6 +15,9 @@ Unconfirmed: the stored dtype (9.6 GiB in all says float64; any floating-point d
 and the axis signs of the stored normals. They are the precomputed ones of D. Eigen and R. Fergus (ICCV 2015), and are
 passed on as stored; the released flip negates the first component, so that one is horizontal. A sample is written in
 the kit's own frame: x right, y down, z forward.
+
+``mtlkit data prepare nyuv2`` makes such files from the official release, by a recipe of the kit's own
+(``nyuv2_official``); ``mtlkit-prepared.json`` beside them says so.
 """
 
 from __future__ import annotations
@@ -70,7 +73,12 @@ class NYUv2(MultiTaskDataset):
     """
 
     name = "nyuv2"
-    about = "NYUv2 as MTAN preprocessed it: 795 + 654 indoor images, 13 classes, depth, normals"
+    about = "NYUv2 as MTAN preprocessed it: 13 classes, depth, normals; 795 + 654 images of 288 x 384"
+    licence = "the terms of NYU's owners, not recorded; the preprocessed copy carries no licence text (unconfirmed)"
+    source = (
+        "MTAN's .npy files, about 9 GB: linked in the README of github.com/lorenmt/mtan; or the official files, and "
+        "then: mtlkit data prepare nyuv2 SOURCE DEST"
+    )
 
     def __init__(self, split: str, *, root: str | Path | None = None, holdout: bool = False):
         self.split = check_split(split, tuple(_PARTS))
@@ -118,6 +126,29 @@ class NYUv2(MultiTaskDataset):
     def check(cls, root: str | os.PathLike | None = None, *, contents: bool = True) -> list[str]:
         """Every problem, one line each: missing and stray files, gaps, damage, dtypes, shapes, values out of range."""
         return numbered.check(Folder(cls.name, layout.find(cls.name, root), FIELDS), COUNTS, SIZE, contents)
+
+    @classmethod
+    def variant(cls, root: str | os.PathLike | None = None) -> str:
+        """How the files were made, where ``prepare`` made them."""
+        return layout.prepared(layout.find(cls.name, root))
+
+    @classmethod
+    def prepare(cls, source: str | os.PathLike, root: str | os.PathLike, *, filled: bool = False) -> None:
+        """Make the files from the official ones (``nyuv2_official`` says which, and how).
+
+        Args:
+            source: folder with the official files; with ``normals_gt`` in it, normals are taken from there, otherwise
+                they are estimated from depth.
+            root: a folder that does not exist yet, or is empty.
+            filled: keep the depth that the release filled into holes; otherwise it is 0, invalid, there.
+
+        Raises:
+            KitError: where a file is missing, damaged or of another form, and where ``root`` holds something already or
+                cannot be written.
+        """
+        from . import nyuv2_official  # needs this module, and HDF5 alone
+
+        nyuv2_official.prepare(source, root, filled=filled)
 
     @classmethod
     def write_sample(

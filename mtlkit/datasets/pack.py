@@ -34,6 +34,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -77,6 +78,11 @@ class Pack:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def bytes(self) -> int:
+        """Of all arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
     def read(self, name: str, index: int) -> np.ndarray:
         """One field of item ``index``: a copy in memory, which may be written to."""
         return np.array(self.arrays[name][index])
@@ -116,20 +122,46 @@ def open(directory: str | Path, *, fingerprint: str | None = None, verify: bool 
         if fingerprint is not None and manifest["fingerprint"] != fingerprint:
             raise KitError(f"{directory} was made from {manifest['fingerprint']!r}, expected {fingerprint!r}; {remedy}")
         for name, entry in manifest["fields"].items():
-            _check(directory / f"{name}.npy", entry, verify, remedy)
+            check_file(directory / f"{name}.npy", entry, remedy, verify=verify)
         return Pack(directory, manifest)
     except (KeyError, TypeError) as error:
         raise KitError(f"{directory / 'manifest.json'} cannot be read ({error!r}); {remedy}") from error
 
 
-def _check(path: Path, entry: dict, verify: bool, remedy: str) -> None:
+def problems(folder: Path, contents: bool = True) -> list[str]:
+    """One line for every damaged cache in a folder of caches; ``contents`` reads them through."""
+    found = []
+    for manifest in sorted(folder.glob("*/manifest.json")):
+        try:
+            open(manifest.parent, verify=contents)
+        except KitError as error:
+            found.append(str(error))
+    return found
+
+
+def stamp(path: Path) -> dict[str, Any]:
+    """Size, time and sha256 of a file, from which ``check_file`` knows it again. Raises KitError where it cannot be
+    read.
+    """
+    try:
+        found = path.stat()
+        return {"bytes": found.st_size, "time": found.st_mtime_ns, "sha256": _digest(path)}
+    except OSError as error:
+        raise KitError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def check_file(path: Path, entry: Mapping[str, Any], remedy: str, *, verify: bool = False) -> None:
+    """Raise KitError, which ends with ``remedy``, where a file is missing or no longer what ``stamp`` found.
+
+    It is read through only where its time has changed, or to ``verify``.
+    """
     if not path.is_file():
         raise KitError(f"{path} is missing; {remedy}")
     found = path.stat()
     if found.st_size != entry["bytes"]:
         raise KitError(f"{path} has {found.st_size} bytes, expected {entry['bytes']}; {remedy}")
     if (verify or found.st_mtime_ns != entry["time"]) and _digest(path) != entry["sha256"]:
-        raise KitError(f"{path} has changed since it was made; {remedy}")
+        raise KitError(f"{path} has changed since the cache was made; {remedy}")
 
 
 def _digest(path: Path) -> str:
@@ -180,11 +212,14 @@ def build(
             if not directory.exists():
                 _Build(directory, count, dict(fields), fingerprint).run(produce, workers, description or directory.name)
     except OSError as error:
-        raise KitError(
-            f"cannot write the cache {directory} ({error.strerror or error}); "
-            "set MTLKIT_CACHE to a folder with space that you may write to"
-        ) from error
+        raise unwritable(directory, error) from error
     return open(directory, fingerprint=fingerprint)
+
+
+def unwritable(directory: Path, error: OSError) -> KitError:
+    """What to say where a cache cannot be written."""
+    remedy = "set MTLKIT_CACHE to a folder with space that you may write to"
+    return KitError(f"cannot write the cache {directory} ({error.strerror or error}); {remedy}")
 
 
 class _Build:
@@ -281,8 +316,7 @@ class _Build:
     def _finish(self) -> None:
         manifest = json.loads(json.dumps(self.plan))
         for name, entry in manifest["fields"].items():
-            path = self.partial / f"{name}.npy"
-            entry |= {"bytes": path.stat().st_size, "time": path.stat().st_mtime_ns, "sha256": _digest(path)}
+            entry |= stamp(self.partial / f"{name}.npy")
         files.write_json(self.partial / "manifest.json", manifest)
         os.replace(self.partial, self.directory)
         (self.directory / "progress.json").unlink(missing_ok=True)
@@ -304,7 +338,8 @@ while True:
     try:
         answer = produce(index)
     except Exception as error:
-        answer = f"{type(error).__name__}: {error}"
+        kind = "" if type(error).__name__ == "KitError" else f"{type(error).__name__}: "  # a KitError says it all
+        answer = kind + " ".join(str(error).split())
     pickle.dump(answer, answers, protocol=5)
     answers.flush()
 """

@@ -8,7 +8,7 @@ Shapes: H/W size, channels last: x_HWC.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,14 +29,17 @@ def unit_interval(x: np.ndarray) -> Problems:
         yield f"outside [0, 1] at {_count(outside)}: {low:.6g} ... {high:.6g}; expected numbers in [0, 1]"
 
 
-def class_ids(x_HW: np.ndarray, classes: int, first: int = -1) -> Problems:
-    """Whole numbers ``first`` (by default -1, ignored) ... classes - 1."""
-    wrong = ~((x_HW >= first) & (x_HW < classes) & (x_HW == np.rint(x_HW)))  # NaN makes comparisons false
-    if wrong.any():
-        ids, counts = np.unique(x_HW[wrong], return_counts=True)
-        shown = ", ".join(f"label {i:g} at {_pixels(n)}" for i, n in list(zip(ids, counts, strict=True))[:3])
-        more = f" and {len(ids) - 3} more values" if len(ids) > 3 else ""
-        yield f"{shown}{more}; expected whole numbers {first} ... {classes - 1}"
+def class_ids(x_HW: np.ndarray, classes: int, first: int = -1, void: int | None = None) -> Problems:
+    """Whole numbers ``first`` (by default -1, ignored) ... classes - 1, and ``void``, where there is one."""
+    known = (x_HW >= first) & (x_HW < classes) & (x_HW == np.rint(x_HW))  # NaN makes comparisons false
+    wrong = ~known if void is None else ~(known | (x_HW == void))
+    yield from _labels(x_HW, wrong, f"whole numbers {first} ... {classes - 1}{'' if void is None else f' or {void}'}")
+
+
+def one_of(x_HW: np.ndarray, values: Sequence[int]) -> Problems:
+    """These values alone."""
+    expected = f"{', '.join(map(str, values[:-1]))} or {values[-1]}"
+    yield from _labels(x_HW, ~np.isin(x_HW, values), expected)
 
 
 def eight_bits(x: np.ndarray) -> Problems:
@@ -74,6 +77,14 @@ def directions(x_HW3: np.ndarray) -> Problems:
     if wrong_HW.any():
         worst = length_HW[wrong_HW][error_HW[wrong_HW].argmax()]
         yield f"length {worst:.6g} (the worst of {_count(wrong_HW)}); expected 1 within {LENGTH_TOLERANCE}, or all-zero"
+
+
+def _labels(x_HW: np.ndarray, wrong: np.ndarray, expected: str) -> Problems:
+    if wrong.any():
+        ids, counts = np.unique(x_HW[wrong], return_counts=True)
+        shown = ", ".join(f"label {i:g} at {_pixels(n)}" for i, n in list(zip(ids, counts, strict=True))[:3])
+        more = f" and {len(ids) - 3} more values" if len(ids) > 3 else ""
+        yield f"{shown}{more}; expected {expected}"
 
 
 def _finite(x: np.ndarray, expected: str) -> Problems:

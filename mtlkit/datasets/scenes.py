@@ -13,34 +13,25 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import files, scenes, tasks
 from ..errors import KitError, nearest
 from . import pack
 from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split
+from .packed import Reader
 
 SPLITS = ("train", "validation", "test")
 
-# target -> (shape before H, W; from the stored to the contract's form)
-_TARGETS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
-    "image": ((3,), lambda t: t.float() / 255),
-    "semantic": ((), Tensor.long),
-    "depth": ((1,), lambda t: t),
-    "normals": ((3,), lambda t: F.normalize(t.float(), dim=0)),
-    "edges": ((1,), Tensor.float),
-    "saliency": ((1,), Tensor.float),
-    "albedo": ((3,), lambda t: t.float() / 255),
-    "parts": ((), Tensor.long),
-    "flow": ((3,), lambda t: t),
-    "motion": ((), Tensor.long),
-}
+# field -> its shape before H, W; types are in scenes.COMPACT, how they are read in packed.FORMS
+_SHAPES: dict[str, tuple[int, ...]] = {
+    "image": (3,), "semantic": (), "depth": (1,), "normals": (3,), "edges": (1,), "saliency": (1,), "albedo": (3,),
+    "parts": (), "flow": (3,), "motion": (),
+}  # fmt: skip
 _WITH_FLOW = ("flow", "motion")
 
 
@@ -79,7 +70,10 @@ class Scenes(MultiTaskDataset):
     """
 
     name = "scenes"
-    about = "rendered rooms, streets and people with exact targets; nothing to fetch, rendered on first use"
+    cached = True
+    about = "rendered rooms, streets and people with exact targets; any size (96 x 128) and number (400 + 100)"
+    licence = "MIT, as the kit"
+    source = "nothing to fetch: rendered on first use into the cache"
 
     def __init__(
         self,
@@ -103,7 +97,7 @@ class Scenes(MultiTaskDataset):
         made = scenes.FAMILIES[family]
         self.family, self.size, self.count = family, (height, width), counts[split]
         absent = (() if flow else _WITH_FLOW) + (() if made.parts else ("parts",))
-        stored = [name for name in _TARGETS if name not in absent]
+        stored = [name for name in _SHAPES if name not in absent]
         self.fields = self._chosen(stored, fields, flow)
         known = {"semantic": tasks.semantic(made.classes), "depth": tasks.depth(), "normals": tasks.normals()}
         self.tasks = {name: task for name, task in known.items() if name in self.fields}
@@ -112,12 +106,13 @@ class Scenes(MultiTaskDataset):
         self.pack = pack.build(
             self.folder(root) / self.fingerprint,
             self.count,
-            {name: pack.Field(scenes.COMPACT[name], (*_TARGETS[name][0], height, width)) for name in stored},
+            {name: pack.Field(scenes.COMPACT[name], (*_SHAPES[name], height, width)) for name in stored},
             functools.partial(scenes.compact_sample, family, split, height, width, seed, flow),
             self.fingerprint,
             workers=workers,
             description=f"rendering {family}/{split}",
         )
+        self._read = Reader(self.pack, self.fields)
 
     @staticmethod
     def _chosen(stored: list[str], fields: Sequence[str] | None, flow: bool) -> list[str]:
@@ -133,8 +128,7 @@ class Scenes(MultiTaskDataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         self._check_index(index)
-        sample = {name: _TARGETS[name][1](torch.from_numpy(self.pack.read(name, index))) for name in self.fields}
-        return sample | {"index": torch.tensor(index)}
+        return self._read[index]
 
     def info(self, index: int) -> SampleInfo:
         """Its name, such as ``rooms/train/00012``, and its size."""
@@ -147,6 +141,11 @@ class Scenes(MultiTaskDataset):
         return files.cache_dir() / "scenes" if root is None else Path(root)
 
     @classmethod
+    def present(cls, root: str | os.PathLike | None = None) -> bool:
+        """Always: what is not in the cache is rendered."""
+        return True
+
+    @classmethod
     def preview(cls, count: int) -> dict[str, Any]:
         """Splits of ``count`` images."""
         return {"train": count, "validation": count, "test": count}
@@ -154,10 +153,4 @@ class Scenes(MultiTaskDataset):
     @classmethod
     def check(cls, root: str | os.PathLike | None = None, *, contents: bool = True) -> list[str]:
         """Every damaged cache. Nothing rendered yet is nothing wrong."""
-        problems = []
-        for manifest in sorted(cls.folder(root).glob("*/manifest.json")):
-            try:
-                pack.open(manifest.parent, verify=contents)
-            except KitError as error:
-                problems.append(str(error))
-        return problems
+        return pack.problems(cls.folder(root), contents)

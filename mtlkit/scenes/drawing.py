@@ -253,7 +253,7 @@ def with_past(shot: Shot, draw: Draw, moved: Callable[[], Mapping[int, Pose]], t
         step = Pose.at(*(draw.span(-0.05, 0.05) for _ in range(3)), *(draw.span(-0.02, 0.02) for _ in range(3)))
         scene = dataclasses.replace(shot.scene, solids=solids)
         past = dataclasses.replace(shot, scene=scene, previous=shot.pose @ step)
-        if dataclasses.replace(past, scene=scene.before(), pose=past.previous).glance()[2].min() > 0.5 * nearest:
+        if past.before().glance()[2].min() > 0.5 * nearest:
             break
     return past
 

@@ -311,6 +311,10 @@ class Shot:
         previous = Camera(self.previous, self.focal * width) if flow else None
         return render(self.scene, self.camera(width), height, width, previous)
 
+    def before(self) -> Shot:
+        """The shot one frame ago: everything where it was then. Nothing is known of the frame before that one."""
+        return dataclasses.replace(self, scene=self.scene.before(), pose=self.previous)
+
     def glance(self, height: int = 12, width: int = 16) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         """Labels, instances (H, W) and depth in metres (H, W; inf is nothing) alone: enough to judge a view."""
         frame = _Frame(self.scene, self.camera(width), height, width)
