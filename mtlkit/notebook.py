@@ -1,11 +1,13 @@
-"""What a notebook needs: ``setup``, train-or-load by ``demo_run``, and the command that re-executes and normalises the
-series.
+"""What a notebook needs: ``setup``, train-or-load by ``demo_run``, write-or-find by ``sample``; and the command that
+re-executes and normalises the series.
 
 python -m mtlkit.notebook [NAME …]       (make notebooks)
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -49,7 +51,8 @@ def setup(seed: int = 0) -> None:
 
 
 def demo_run(recipe: str, **overrides: Any) -> Run:
-    """Train a recipe once into the user's cache and load it ever after, under a lock.
+    """Train a recipe once into the user's cache, after the single-task nets that it starts from, and load it ever
+    after, under a lock.
 
     Args:
         recipe: the name of a recipe, or a path ending in .toml.
@@ -58,9 +61,32 @@ def demo_run(recipe: str, **overrides: Any) -> Run:
     from . import training
 
     chosen = recipes.load(recipe, {key.replace("__", "."): value for key, value in overrides.items()})
-    run = Run.create(chosen, training.fingerprint(*training.load_data(chosen)), root=files.cache_dir() / "demo-runs")
-    with files.lock(run.folder / ".demo.lock", wait=-1):  # another notebook may be training the same run: wait for it
-        return training.fit(chosen, run, device="cpu", progress=not run.finished)
+    data = training.fingerprint(*training.load_data(chosen))
+    for each in [*chosen.singles(), chosen]:
+        run = Run.create(each, data, root=files.cache_dir() / "demo-runs")
+        with files.lock(run.folder / ".demo.lock", wait=-1):  # another notebook may be training the same run: wait
+            training.fit(each, run, device="cpu", progress=not run.finished)
+    return run
+
+
+def sample(dataset: str, count: int = 4, **options: Any) -> Path:
+    """The folder of a dataset's sample in the user's cache, written on first use, under a lock.
+
+    Args:
+        dataset: a registered name.
+        count: of images, as its ``write_sample`` counts them.
+        **options: of its ``write_sample``.
+    """
+    from . import datasets, scenes
+
+    versions = [__version__, *(f"{name}{family.version}" for name, family in scenes.FAMILIES.items())]
+    content = json.dumps([versions, count, options], sort_keys=True)
+    place = files.cache_dir() / "samples" / f"{dataset}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with files.lock(place.with_name(f"{place.name}.lock"), wait=-1):  # another notebook may be writing it
+        if not place.exists():
+            datasets.DATASETS[dataset].write_sample(place, count, **options)
+    return place
 
 
 def record(output: str, name: str, content: dict[str, Any]) -> Path:

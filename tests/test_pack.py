@@ -47,6 +47,12 @@ def broken(index: int) -> dict[str, np.ndarray]:
     return item(index)
 
 
+def refused(index: int) -> dict[str, np.ndarray]:
+    if index == 20:
+        raise KitError("20.png: is missing")
+    return item(index)
+
+
 def notes(folder: Path) -> list[tuple[int, int]]:
     path = folder / "made.txt"
     return [tuple(map(int, line.split())) for line in path.read_text().splitlines()] if path.exists() else []
@@ -157,6 +163,9 @@ def test_a_script_without_a_main_guard_may_build(tmp_path):
 def test_a_picture_that_cannot_be_made_is_named(tmp_path, workers):
     with pytest.raises((KitError, ValueError), match="no such picture"):
         build(tmp_path, broken, workers)
+    with pytest.raises(KitError, match="20.png: is missing") as error:
+        build(tmp_path, refused, workers)
+    assert "KitError" not in str(error.value)
     with pytest.raises(KitError, match="image is uint8 .2,., expected uint8 .3, 4."):
         build(tmp_path, lambda index: item(index) | {"image": np.zeros(2, np.uint8)})
 

@@ -1,5 +1,5 @@
-"""Augmentations: the same window for every field, geometry that stays true, nothing invented at pixels without a
-target; and what the released form does instead.
+"""What every augmentation keeps; and MTAN's: the same window for every field, geometry that stays true, nothing
+invented at pixels without a target; and what the released form does instead.
 
 ``parts`` holds the number of each pixel in these tests, so that a result says where it was read from.
 """
@@ -46,11 +46,26 @@ def test_the_contract_of_a_sample_is_kept(room, name):
     for seed in range(8):
         made = augment(dict(room), generator(seed))
         assert list(made) == list(room) and made["index"] == 7
-        assert all(made[key].shape == room[key].shape and made[key].dtype == room[key].dtype for key in room)
+        size = tuple(made["image"].shape[-2:])
+        assert size == {"pad": (64, 64), "resize": (512, 512)}.get(name, (48, 64))
+        for key in set(room) - {"index"}:
+            assert made[key].shape == (*room[key].shape[:-2], *size) and made[key].dtype == room[key].dtype
         for key in ("image", "albedo"):
             assert 0 <= made[key].min() and made[key].max() <= 1
         for key in ("semantic", "parts", "motion", "edges", "saliency"):
-            assert set(made[key].unique().tolist()) <= set(room[key].unique().tolist())
+            beyond = {0} if name in ("astmt-released", "edgeai-released") else {-1}
+            assert set(made[key].unique().tolist()) <= set(room[key].unique().tolist()) | beyond
+        for key in ("depth", "disparity"):
+            assert made[key].min() >= 0
+        assert 0 <= made["flow"][2].min() and made["flow"][2].max() <= 1
+
+
+@pytest.mark.parametrize("name", sorted(set(AUGMENTATIONS) - {"mtan-released", "astmt-released"}))
+def test_normals_are_unit_vectors_or_none(room, name):
+    augment = AUGMENTATIONS.build(name)
+    for seed in range(8):
+        length = augment(dict(room), generator(seed))["normals"].norm(dim=0)
+        assert ((length - 1).abs() < 1e-5)[length != 0].all()
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -64,11 +79,11 @@ def test_the_generator_alone_decides(room, name):
         assert all(torch.equal(again[key], made[key]) for key in made)
 
 
-def test_a_sample_is_not_changed_in_place(room):
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_sample_is_not_changed_in_place(room, name):
     copy = {key: value.clone() for key, value in room.items()}
-    for form in FORMS:
-        for seed in range(4):
-            form(room, generator(seed))
+    for seed in range(4):
+        AUGMENTATIONS.build(name)(room, generator(seed))
     assert all(torch.equal(copy[key], room[key]) for key in room)
 
 
@@ -273,5 +288,5 @@ def test_fields_without_height_and_width_are_left_alone():
         assert made["age"] == 3 and made["identity"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_every_kind_of_field_is_one_that_the_augmentation_has():
-    assert all(hasattr(Mtan, kind) for kind in transforms.KINDS.values())
+def test_every_kind_of_field_is_one_that_the_augmentations_have():
+    assert all(hasattr(form, kind) for kind in transforms.KINDS.values() for form in (Mtan, transforms.Warping))

@@ -1,8 +1,4 @@
-"""Joint transforms: one change applied to the image and to every target it touches, consistently.
-
-A transform takes a sample (see ``datasets.base``) and a ``torch.Generator`` and returns a sample. The generator is made
-from (seed, epoch, index) alone, so that a resumed or reordered epoch augments every sample as an unbroken one does.
-``normalise`` is the last transform.
+"""MTAN's augmentation: a random window, enlarged to the size of the whole; corrected, and as released.
 
 Shapes: C channels, H/W size.
 """
@@ -10,105 +6,14 @@ Shapes: C channels, H/W size.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import KitError, nearest
-from .losses import unit
-from .registry import Registry
+from .base import AUGMENTATIONS, Sample, column, join_normals, kind
+from .plain import Flip
 
-Sample = dict[str, Tensor]
-Transform = Callable[[Sample, torch.Generator], Sample]
-
-AUGMENTATIONS: Registry[Callable[..., Transform]] = Registry("augmentation")
-
-# Channel means and standard deviations of ImageNet, as torchvision's pretrained networks expect them.
-_IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-_IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-
-
-def unchanged(image: Tensor) -> Tensor:
-    """[0, 1], as MTAN feeds its networks."""
-    return image
-
-
-def imagenet(image: Tensor) -> Tensor:
-    """Zero mean and unit variance per channel over ImageNet."""
-    return (image - _IMAGENET_MEAN) / _IMAGENET_STD
-
-
-def raw255(image: Tensor) -> Tensor:
-    """[0, 255], as ASTMT feeds its networks."""
-    return image * 255.0
-
-
-def ti(image: Tensor) -> Tensor:
-    """About [-2, 2], as edgeai feeds its networks: (x - 128) / 64 of bytes."""
-    return (image * 255.0 - 128.0) / 64.0
-
-
-# functions and classes, not lambdas: loading processes are sent them by name
-NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": unchanged,
-    "imagenet": imagenet,
-    "raw255": raw255,
-    "ti": ti,
-}
-
-
-def generator(*keys: int | str) -> torch.Generator:
-    """A random stream that is a pure function of its keys, the same on every machine and in every process.
-
-    >>> first = torch.rand(1, generator=generator(0, "epoch", 3))
-    >>> bool(first == torch.rand(1, generator=generator(0, "epoch", 3)))
-    True
-    """
-    digest = hashlib.sha256(repr(keys).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def horizontal_flip(sample: Sample) -> Sample:
-    """Mirror left and right: every field is reversed, the x of normals and the u of flow change sign."""
-    flipped = {name: value.flip(-1) if value.ndim >= 2 else value for name, value in sample.items()}
-    for name in ("normals", "flow"):
-        if name in flipped:
-            flipped[name] = flipped[name] * _column(-1, 1, 1)
-    return flipped
-
-
-@AUGMENTATIONS.register("none")
-@dataclasses.dataclass(frozen=True)
-class Unchanged:
-    """No augmentation."""
-
-    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        return sample
-
-
-@AUGMENTATIONS.register("flip")
-@dataclasses.dataclass(frozen=True)
-class Flip:
-    """Horizontal flip with the given probability in [0, 1]."""
-
-    probability: float = 0.5
-
-    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        chosen = bool(torch.rand(1, generator=generator) < self.probability)
-        return horizontal_flip(sample) if chosen else sample
-
-
-# --- MTAN's augmentation ----------------------------------------------------------------------------------------------
-
-# how a field of a sample is enlarged: the method of ``Mtan`` of this name
-KINDS = {
-    "image": "colours", "albedo": "colours",
-    "semantic": "labels", "parts": "labels", "motion": "labels", "edges": "labels", "saliency": "labels",
-    "depth": "depth", "disparity": "disparity", "normals": "normals", "flow": "flow",
-}  # fmt: skip
 SCALES = (1.0, 1.2, 1.5)
 
 
@@ -207,13 +112,8 @@ class Mtan:
 
     def enlarge(self, name: str, value: Tensor, window: Window) -> Tensor:
         """One field, enlarged as its kind demands."""
-        if value.ndim < 2:
-            return value
-        if name not in KINDS:
-            raise KitError(f"cannot enlarge field {name!r}: {nearest(name, KINDS)}; add its kind to transforms.KINDS")
-        if tuple(value.shape[-2:]) != window.whole:
-            raise KitError(f"cannot enlarge {name}: its size is {tuple(value.shape[-2:])}, the image's {window.whole}")
-        return value if window.scale == 1 else getattr(self, KINDS[name])(value, window)
+        method = kind(name, value, window.whole)
+        return value if method is None or window.scale == 1 else getattr(self, method)(value, window)
 
     def pick(self, value: Tensor, window: Window) -> Tensor:
         """One pixel for one pixel."""
@@ -232,15 +132,11 @@ class Mtan:
         return self.pick(value_1HW, window) * window.scale
 
     def normals(self, value_3HW: Tensor, window: Window) -> Tensor:
-        picked_3HW, blended_3HW = self.pick(value_3HW, window), window.blend(value_3HW)
-        # opposite neighbours cancel each other: nothing to make a unit vector of
-        cancelled_HW = blended_3HW.square().sum(0) < 1e-6
-        squeezed_3HW = torch.where(cancelled_HW, picked_3HW, blended_3HW) * _column(1, 1, window.scale)
-        return unit(squeezed_3HW[None])[0] * (picked_3HW != 0).any(0)
+        return join_normals(self.pick(value_3HW, window), window.blend(value_3HW), window.scale)
 
     def flow(self, value_3HW: Tensor, window: Window) -> Tensor:
         down, right = window.magnification
-        return self.pick(value_3HW, window) * _column(right, down, 1)
+        return self.pick(value_3HW, window) * column(right, down, 1)
 
 
 @AUGMENTATIONS.register("mtan-released")
@@ -258,8 +154,3 @@ class MtanReleased(Mtan):
 
     def normals(self, value_3HW: Tensor, window: Window) -> Tensor:
         return window.blend(value_3HW)
-
-
-def _column(*values: float) -> Tensor:
-    """One number for each channel of (C, H, W)."""
-    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
