@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import KitError, nearest
-from ..losses import unit
+from ..losses import EPSILON
 from ..registry import Registry
 
 Sample = dict[str, Tensor]
@@ -64,15 +64,23 @@ def kind(name: str, value: Tensor, whole: tuple[int, int]) -> str | None:
     return KINDS[name]
 
 
-def join_normals(picked_3HW: Tensor, blended_3HW: Tensor, squeeze: float) -> Tensor:
+def join_normals(blended_3HW: Tensor, valid_HW: Tensor, pick: Callable[[], Tensor], squeeze: float) -> Tensor:
     """Unit normals from interpolated ones: valid where the nearest pixel is; zeros add nothing to a direction.
 
     Args:
-        picked_3HW: of the nearest pixel.
-        blended_3HW: interpolated; where opposite neighbours cancel each other, the nearest pixel counts.
+        blended_3HW: interpolated; this may be written over.
+        valid_HW: whether the nearest pixel has a normal.
+        pick: makes the normals of the nearest pixels (3, H, W), which count where opposite neighbours cancel out.
         squeeze: depth was divided by this; 1 where it stayed. A plane n . (X, Y, Z) = k squeezed to Z' = Z / s is
             n_x X + n_y Y + s n_z Z' = k, so its normal is (n_x, n_y, s n_z), made a unit vector.
     """
-    cancelled_HW = blended_3HW.square().sum(0) < 1e-6
-    squeezed_3HW = torch.where(cancelled_HW, picked_3HW, blended_3HW) * column(1, 1, squeeze)
-    return unit(squeezed_3HW[None])[0] * (picked_3HW != 0).any(0)
+    squared_HW = blended_3HW.square().sum(0)
+    cancelled_HW = (squared_HW < 1e-6) & valid_HW
+    if cancelled_HW.any():
+        blended_3HW = torch.where(cancelled_HW, pick(), blended_3HW)
+        squared_HW = blended_3HW.square().sum(0)
+    if squeeze != 1:
+        squared_HW += (squeeze**2 - 1) * blended_3HW[2].square()
+        blended_3HW[2] *= squeeze
+    squared_HW[~valid_HW] = torch.inf
+    return blended_3HW * squared_HW.clamp_min_(EPSILON**2).rsqrt_()

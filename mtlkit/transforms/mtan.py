@@ -6,6 +6,7 @@ Shapes: C channels, H/W size.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -63,12 +64,17 @@ class Window:
 
     def pick(self, value: Tensor) -> Tensor:
         """The part, enlarged; every pixel from the one that lies nearest on the grid of ``blend``."""
+        return value.flatten(-2).index_select(-1, self._nearest).unflatten(-1, self.whole)
+
+    @functools.cached_property
+    def _nearest(self) -> Tensor:
+        """For every pixel of the result, row by row, the number of the pixel that it is read from."""
         # whole numbers: round(i (n - 1) / (w - 1)), the same on every machine
         rows, columns = (
-            (torch.arange(w) * (n - 1) + (w - 1) // 2) // max(w - 1, 1)
-            for w, n in zip(self.whole, self.size, strict=True)
+            corner + (torch.arange(w) * (n - 1) + (w - 1) // 2) // max(w - 1, 1)
+            for w, n, corner in zip(self.whole, self.size, self.corner, strict=True)
         )
-        return self.cut(value).index_select(-2, rows).index_select(-1, columns)
+        return (rows[:, None] * self.whole[1] + columns).flatten()
 
     def pick_released(self, value: Tensor) -> Tensor:
         """The part, enlarged as PyTorch's mode ``nearest`` does: from pixel floor(i n / w)."""
@@ -132,7 +138,8 @@ class Mtan:
         return self.pick(value_1HW, window) * window.scale
 
     def normals(self, value_3HW: Tensor, window: Window) -> Tensor:
-        return join_normals(self.pick(value_3HW, window), window.blend(value_3HW), window.scale)
+        valid_HW = window.pick((value_3HW != 0).any(0))
+        return join_normals(window.blend(value_3HW), valid_HW, lambda: window.pick(value_3HW), window.scale)
 
     def flow(self, value_3HW: Tensor, window: Window) -> Tensor:
         down, right = window.magnification

@@ -143,7 +143,7 @@ class Warping:
 
     def normals(self, value_3HW: Tensor, warp: Warp) -> Tensor:
         picked_3HW, blended_3HW = warp.turn(warp.pick(value_3HW)), warp.turn(warp.blend(value_3HW))
-        return join_normals(picked_3HW, blended_3HW, self.squeeze(warp))
+        return join_normals(blended_3HW, (picked_3HW != 0).any(0), lambda: picked_3HW, self.squeeze(warp))
 
     def flow(self, value_3HW: Tensor, warp: Warp) -> Tensor:
         down, right = warp.zoom
