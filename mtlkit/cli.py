@@ -1,5 +1,5 @@
 """The command line: ``mtlkit doctor | data | models | weightings | recipes | run | sweep | runs | report | evaluate |
-predict | attention``.
+predict | shared``.
 
 Bad input ends with one line and status 2, a run that failed with status 1; Ctrl-C with 130.
 """
@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +21,9 @@ from .errors import KitError
 from .version import __version__
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: list, check, sample, show.", rich_markup_mode=None)
+data_app = typer.Typer(
+    no_args_is_help=True, help="Datasets: list, check, sample, prepare, pack, show.", rich_markup_mode=None
+)
 runs_app = typer.Typer(no_args_is_help=True, help="Runs: list, rm.", rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
@@ -122,13 +126,29 @@ def list_recipes() -> None:
 
 
 @data_app.command("list")
-def data_list() -> None:
-    """Every dataset: what it is, where it is looked for, whether it is there."""
+def data_list(as_json: AsJson = False) -> None:
+    """Every dataset: what it is, where it is looked for and whether it is there, licence, how to get it."""
     from .datasets import DATASETS
 
-    for name in DATASETS:
-        folder = DATASETS[name].folder()
-        print(f"{name:<14} {'present' if folder.is_dir() else 'absent':<8} {folder}\n{'':<14} {DATASETS[name].about}")
+    known = [DATASETS[name] for name in DATASETS]
+    if as_json:
+        rows = [
+            {"name": data.name, "about": data.about, "present": data.present(), "folder": str(data.folder())}
+            | {"licence": data.licence, "source": data.source}
+            for data in known
+        ]
+        print(json.dumps(rows, indent=2))
+        return
+    longest = max(len(data.name) for data in known)
+    # an address or a command stays in one piece
+    wrapper = textwrap.TextWrapper(
+        100, initial_indent="    ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False
+    )
+    for data in known:
+        print(f"{data.name:<{longest}}  {'present' if data.present() else 'absent':<8} {data.folder()}")
+        lines = {"": data.about, "licence: ": data.licence, "get it: ": data.source}
+        for label, text in lines.items():
+            print("\n".join(wrapper.wrap(label + text)))
 
 
 @data_app.command("check")
@@ -167,6 +187,46 @@ def data_sample(
     print(f"{dest}: a sample of {name}; look at it: mtlkit data show {name} --root {dest}")
 
 
+@data_app.command("prepare")
+def data_prepare(
+    name: str,
+    source: Annotated[Path, typer.Argument(help="The owner's release, as unpacked.")],
+    dest: Annotated[Path, typer.Argument(help="A folder that does not exist yet, or is empty.")],
+    params: Annotated[list[str], typer.Option("-p", "--param", help="An option: -p filled=true")] = [],  # noqa: B006
+) -> None:
+    """Make the files that a dataset reads from the owner's release, which stays as it is."""
+    from . import recipes
+    from .datasets import DATASETS
+    from .registry import check_options
+
+    options = recipes.parse_overrides(params)
+    check_options(f"preparing {name!r}", DATASETS[name].prepare, options)
+    DATASETS[name].prepare(source, dest, **options)
+    _print_variant(name, dest)
+    print(f"{dest}: {name} is ready; now check it: mtlkit data check {name} --root {dest}")
+
+
+@data_app.command("pack")
+def data_pack(
+    name: str,
+    root: Root = None,
+    splits: Annotated[list[str], typer.Option("--split", help="May be repeated; default: every one.")] = [],  # noqa: B006
+    params: Annotated[list[str], typer.Option("-p", "--param", help="An option of the dataset: -p holdout=true")] = [],  # noqa: B006
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0 works in this one.")] = None,
+) -> None:
+    """Write every sample into memory-mapped arrays, which packed=true reads many times faster. Goes on where it was
+    stopped.
+    """
+    from . import recipes
+    from .datasets import packed
+
+    options = recipes.parse_overrides(params) | ({"root": root} if root else {})
+    for split in splits or packed.splits(name, **options):
+        made = packed.make(name, split, workers=workers, **options)
+        print(f"{name}/{split}: {len(made)} samples, {made.pack.bytes / 2**20:.1f} MiB in {made.pack.directory}")
+    print(f"read them in a recipe: -p dataset.packed=true; in Python: datasets.build({name!r}, ..., packed=True)")
+
+
 @data_app.command("show")
 def data_show(
     name: str,
@@ -202,7 +262,8 @@ def run(recipe: str, params: Overrides = [], device: Device = Accelerator.auto) 
     """
     from . import recipes
 
-    _execute([recipes.load(recipe, recipes.parse_overrides(params))], 1, device.value)
+    sweep = shlex.join(["mtlkit", "sweep", recipe, *(word for pair in params for word in ("-p", pair))])
+    _execute([recipes.load(recipe, recipes.parse_overrides(params))], 1, device.value, alone=sweep)
 
 
 @app.command()
@@ -215,20 +276,24 @@ def sweep(
     device: Device = Accelerator.auto,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan alone.")] = False,
 ) -> None:
-    """Train every run of a sweep; finished ones are skipped, a failure does not stop the others."""
+    """Train every run of a sweep; finished ones are skipped, a failure does not stop the others. Single-task nets that
+    a run starts from are trained first, also those that are not in the sweep.
+    """
     from . import recipes
 
     _execute(recipes.expand(recipe, recipes.parse_overrides(params)), jobs, device.value, dry_run)
 
 
-def _execute(recipes: list, jobs: int, device: str, dry_run: bool = False) -> None:
+def _execute(recipes: list, jobs: int, device: str, dry_run: bool = False, alone: str = "") -> None:
     from . import batch
 
-    runs = batch.plan(recipes)
+    runs = batch.plan(recipes, alone)
     waiting = [run for run in runs if not run.finished]
     print(
         f"{len(runs)} run(s): {len(runs) - len(waiting)} finished, {len(waiting)} to do, {min(jobs, len(runs))} at once"
     )
+    if len(runs) > len(recipes):
+        print(f"{len(runs) - len(recipes)} single-task net(s) among them are not in the sweep, which starts from them")
     for number, planned in enumerate(runs, 1):
         print(f"  {number:>3}  {planned.state:<12} {planned.recipe.label}  {batch.shown(planned.folder)}")
     if dry_run:
@@ -313,17 +378,16 @@ def report(
 @app.command()
 def evaluate(
     run: Path,
-    protocols: Annotated[list[str], typer.Option("--protocol", help="May be repeated; default: all.")] = [],  # noqa: B006
+    protocols: Annotated[list[str], typer.Option("--protocol", help="May be repeated; default: all that fit.")] = [],  # noqa: B006
     which: Which = "checkpoint",
     split: Annotated[str, typer.Option(help="Of the run's dataset.")] = "test",
     as_json: AsJson = False,
 ) -> None:
     """Measure a trained run by several protocols side by side, from one set of predictions."""
-    from . import metrics
     from .evaluation import side_by_side
     from .runs import load_run
 
-    table = side_by_side(load_run(run), protocols or metrics.PROTOCOLS, which, split)
+    table = side_by_side(load_run(run), protocols, which, split)
     print(table.to_json(indent=2) if as_json else table.round(4).to_string())
 
 
@@ -346,20 +410,23 @@ def predict(
 
 
 @app.command()
-def attention(
+@app.command("attention", hidden=True)  # another name, from when there were masks alone
+def shared(
     run: Path,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what is drawn.")] = Path("attention"),
-    index: Annotated[int, typer.Option(help="Of the sample in the held-out split.")] = 0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what is drawn.")] = Path("shared"),
+    index: Annotated[int, typer.Option(help="Of the first sample in the held-out split.")] = 0,
     which: Which = "checkpoint",
     level: Annotated[str, typer.Option(help="Of the masks, such as encoder0; default: the first.")] = "",
 ) -> None:
-    """Write what the masks of a trained run let through: figures, a viewer, with snapshots an animation."""
+    """Write what a trained run has learned to share: masks over an image (mtan), matrices of what each task takes from
+    which (cross_stitch, nddr), gates over channels and pixels (afa). Figures, a viewer, with snapshots an animation.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from . import plots
-    from .attention import save
     from .runs import load_run
+    from .sharing import save
 
     plots.style()
     for path in save(load_run(run), output, index, which, level or None):

@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from torch import Tensor
 
 from . import metrics
 from .runs import Run
-from .tasks import colour_of
+from .tasks import Task, colour_of
 
 UNKNOWN = 0.35  # grey of pixels that do not count
 # Classes: Okabe and Ito's colours first, then others between them; neighbours in a legend differ in lightness too.
@@ -27,7 +30,7 @@ PALETTE = [
     "#20262E", "#B9C4CC", "#8DD3C7", "#A50026", "#4D9221", "#C2A5CF", "#FDAE61", "#313695", "#74ADD1", "#762A83",
     "#B8E186", "#969696",
 ]  # fmt: skip
-DEPTH_MAP = "viridis"
+DEPTH_MAP = "viridis"  # what is near is bright, whether depth or disparity says it
 OVERLAY_MAP, OVERLAY_ALPHA = "inferno", 0.7  # perceptually uniform; what stays of the picture below is 1 - alpha
 
 
@@ -67,7 +70,7 @@ def picture(name: str, value: Tensor | np.ndarray, limits: tuple[float, float] |
     if array.ndim == 2:
         array = array[None]
     painter = _PAINTERS.get(name, _paint_classes)
-    rgb = painter(array, limits) if painter is _paint_range else painter(array)
+    rgb = painter(array, limits) if name in ("depth", "disparity") else painter(array)
     return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -81,11 +84,16 @@ def _paint_classes(array: np.ndarray) -> np.ndarray:
     return np.where((ids >= 0)[..., None], colours[ids % len(colours)], UNKNOWN)
 
 
-def _paint_range(array: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+def _paint_disparity(array: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
     values, valid = array[0], array[0] != 0
     low, high = limits or value_limits(array)
     scaled = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
-    return np.where(valid[..., None], plt.get_cmap(DEPTH_MAP)(1 - scaled)[..., :3], UNKNOWN)
+    return np.where(valid[..., None], plt.get_cmap(DEPTH_MAP)(scaled)[..., :3], UNKNOWN)
+
+
+def _paint_depth(array: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+    low, high = limits or value_limits(array)
+    return _paint_disparity(-array, (-high, -low))
 
 
 def _paint_normals(array: np.ndarray) -> np.ndarray:
@@ -110,8 +118,8 @@ def _paint_flow(array: np.ndarray) -> np.ndarray:
 _PAINTERS = {
     "image": _paint_rgb,
     "albedo": _paint_rgb,
-    "depth": _paint_range,
-    "disparity": _paint_range,
+    "depth": _paint_depth,
+    "disparity": _paint_disparity,
     "normals": _paint_normals,
     "edges": _paint_binary,
     "saliency": _paint_binary,
@@ -158,15 +166,24 @@ def overlay_bar(axes: np.ndarray, limits: tuple[float, float]) -> None:
     axes.flat[0].figure.colorbar(scale, ax=axes, extend="both", shrink=0.8, aspect=25, pad=0.01)
 
 
+def cell_of(task: Task, value: Tensor, limits: tuple[float, float] | None = None) -> np.ndarray | str:
+    """A target or a prediction as a cell of ``picture_grid``: a picture, or the name of the class where it is one label
+    for the image.
+    """
+    if value.ndim:
+        return picture(task.name, value, limits)
+    return task.class_names[int(value)] if value >= 0 else "unknown"
+
+
 def picture_grid(
-    rows: Sequence[Sequence[np.ndarray]],
+    rows: Sequence[Sequence[np.ndarray | str]],
     columns: Sequence[str],
     row_names: Sequence[str] = (),
     title: str = "",
     cell: float = 1.7,
 ) -> Figure:
     """A grid of RGB pictures with a name over each column and beside each row; ``cell`` is the height of one in
-    inches.
+    inches. The first cell is a picture; a cell may also be text.
     """
     height, width = rows[0][0].shape[:2]
     size = (
@@ -175,9 +192,12 @@ def picture_grid(
     )
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False)
     for i, row in enumerate(rows):
-        for j, rgb in enumerate(row):
+        for j, content in enumerate(row):
             axis = axes[i, j]
-            axis.imshow(rgb)
+            if isinstance(content, str):
+                axis.text(0.5, 0.5, content, ha="center", va="center", transform=axis.transAxes)
+            else:
+                axis.imshow(content)
             axis.set(xticks=[], yticks=[])
             sns.despine(ax=axis, left=True, bottom=True)
             if i == 0:
@@ -202,10 +222,19 @@ def samples(
     captions = [_labels(dataset, sample, fields) for sample in chosen]
     if maps == ["image"] and any(captions):
         return _gallery([picture("image", sample["image"]) for sample in chosen], captions, title, cell)
-    rows = [[picture(field, sample[field]) for field in maps] for sample in chosen]
+    rows = [[picture(field, _unbroken(field, sample[field], cell)) for field in maps] for sample in chosen]
     names = [dataset.info(i).name.split("/", 1)[-1] for i in indices]
+    names = [name.replace("/", "/\n") if len(name) > 20 else name for name in names]  # as high as a picture, at most
     beside = [f"{name}\n{caption}".strip() for name, caption in zip(names, captions, strict=True)]
     return picture_grid(rows, maps, beside, title, cell)
+
+
+def _unbroken(name: str, value: Tensor, cell: float) -> Tensor:
+    """A field for a picture ``cell`` inches high: edges so thick that leaving out pixels does not break them."""
+    if name != "edges":
+        return value
+    reach = round(value.shape[-2] / (cell * plt.rcParams["figure.dpi"]) / 2)
+    return F.max_pool2d(value, 2 * reach + 1, 1, reach)
 
 
 def _labels(dataset, sample: Mapping[str, Tensor], fields: Sequence[str]) -> str:
@@ -232,6 +261,46 @@ def _gallery(pictures: Sequence[np.ndarray], captions: Sequence[str], title: str
     return figure
 
 
+def heat_maps(
+    values: Mapping[str, pd.DataFrame], shades: Mapping[str, pd.DataFrame], limit: float, label: str
+) -> tuple[Figure, Axes]:
+    """Tables of tasks by tasks, five a row, and an empty axis below them for curves over their names.
+
+    Args:
+        values: name -> numbers, "-" for NaN.
+        shades: name -> what their colours say, from -``limit`` to ``limit``.
+        limit: above 0.
+        label: of the colours.
+    """
+    width = min(5, len(values))
+    rows = -(-len(values) // width)
+    figure = plt.figure(figsize=(max(4.0, 2.0 * width) + 1.6, 1.9 * rows + 2.0))
+    cells = figure.add_gridspec(rows + 1, width)
+    for i, (name, table) in enumerate(values.items()):
+        axis = figure.add_subplot(cells[divmod(i, width)], title=name)
+        image = heat_map(axis, table, shades[name], limit)
+        if i % width:
+            axis.set_yticklabels([])
+        if i + width < len(values):
+            axis.set_xticklabels([])
+    figure.colorbar(image, ax=figure.axes, shrink=0.8, aspect=30, label=label)
+    return figure, figure.add_subplot(cells[rows, :])
+
+
+def heat_map(axis: Axes, values: pd.DataFrame, shades: pd.DataFrame, limit: float) -> AxesImage:
+    """One table of ``heat_maps``, drawn on an axis; rows and columns have the colours of their tasks."""
+    image = axis.imshow(shades.fillna(0.0), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    for (row, column), value in np.ndenumerate(values):
+        text = "-" if np.isnan(value) else f"{value:.2f}"
+        colour = "white" if abs(shades.iloc[row, column]) > 0.6 * limit else "black"
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=min(9, 30 / len(values)))
+    axis.set_yticks(range(len(values)), values.index)
+    axis.set_xticks(range(len(values)), values.columns, rotation=30)
+    for tick in (*axis.get_xticklabels(), *axis.get_yticklabels()):
+        tick.set_color(colour_of(tick.get_text()))
+    return image
+
+
 def legend(class_names: Sequence[str]) -> Figure:
     """The colours of the classes."""
     figure, axis = plt.subplots(figsize=(9, 0.4 * -(-len(class_names) // 7) + 0.1))
@@ -243,7 +312,7 @@ def legend(class_names: Sequence[str]) -> Figure:
 
 @torch.no_grad()
 def predictions(model, dataset, indices: Sequence[int], normalise=lambda image: image, title: str = "") -> Figure:
-    """Image, target and prediction of every task for some samples of a dataset; one sample a row."""
+    """Image, target and prediction of every task for some samples of a dataset; one sample a row. Labels are text."""
     rows, columns = [], ["image"]
     columns += [f"{task.name}, {what}" for task in model.tasks for what in ("target", "ours")]
     for index in indices:
@@ -253,7 +322,7 @@ def predictions(model, dataset, indices: Sequence[int], normalise=lambda image: 
         for task in model.tasks:
             target, predicted = sample[task.name], task.predict(outputs[task.name])[0]
             limits = value_limits(target) if task.name in ("depth", "disparity") else None
-            row += [picture(task.name, target, limits), picture(task.name, predicted, limits)]
+            row += [cell_of(task, target, limits), cell_of(task, predicted, limits)]
         rows.append(row)
     return picture_grid(rows, columns, [str(index) for index in indices], title, cell=1.25)
 
@@ -268,11 +337,11 @@ def learning_curves(runs: Mapping[str, Run | Sequence[Run]], protocol: str = "po
     """
     history = _histories(runs)
     found = history[(history.protocol == protocol) & (history.split != "train")]
-    names = [task for task in metrics.SPECS if task in set(found.task)]
+    names = metrics.sort_tasks(found.task)
     figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.1), squeeze=False)
     colours = _run_colours(runs)
     for axis, task in zip(axes[0], names, strict=True):
-        spec = metrics.SPECS[task][0]
+        spec = metrics.specs_of(task)[0]
         panel = found[(found.task == task) & (found.metric == spec.name)]
         sns.lineplot(
             panel, x="epoch", y="value", hue="run", style="run", palette=colours, markers=True, dashes=False, ax=axis

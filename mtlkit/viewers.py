@@ -42,10 +42,25 @@ def png(picture: np.ndarray | Figure, width: int = 480) -> bytes:
     return buffer.getvalue()
 
 
+def save_png(figure: Figure, path: Path) -> Path:
+    """Write a figure and close it. Returns its path."""
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(png(figure))
+    return path
+
+
 def small(figure: Figure, scale: float = 1.0) -> Image.Image:
     """A figure, its sides times ``scale``, in 256 colours: a picture of a third of the bytes, for a notebook."""
     figure.set_size_inches(figure.get_size_inches() * scale)
     return _in_256_colours(Image.open(io.BytesIO(png(figure))).convert("RGB"))
+
+
+def small_png(picture: Figure | Image.Image) -> bytes:
+    """``small`` as PNG, of a figure or of a sheet of pictures."""
+    buffer = io.BytesIO()
+    drawn = small(picture) if isinstance(picture, Figure) else _in_256_colours(picture)
+    drawn.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _in_256_colours(picture: Image.Image) -> Image.Image:
@@ -85,9 +100,7 @@ def strip(
     sheet.paste(Image.fromarray(plots.colour_bar(tall, 12)), (left, 2 * line))
     draw.text((left + 16, 2 * line), f"{limits[1]:.2f}", "black", font)
     draw.text((left + 16, 2 * line + tall - 16), f"{limits[0]:.2f}", "black", font)
-    buffer = io.BytesIO()
-    _in_256_colours(sheet).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    return small_png(sheet)
 
 
 class Viewer:

@@ -12,11 +12,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["cli"],
     ["batch", "report", "predict", "doctor"],
+    ["sharing"],
     ["attention"],
     ["notebook", "viewers"],
     ["plots"],
     ["training"],
-    ["evaluation"],
+    ["evaluation", "initialisation"],
     ["optimisers"],
     ["runs"],
     ["recipes"],

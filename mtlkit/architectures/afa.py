@@ -79,7 +79,7 @@ class AFA(Exchanging):
     def _feature_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the features of stage 4, by a dry run that computes nothing."""
         with torch.device("meta"):
-            trunk = self.backbone.trunk(1 / resnet.PLANES[0])  # one channel is enough
+            trunk = self.backbone.trunk(1 / resnet.PLANES[0]).eval()  # one channel is enough
             features: dict[str, torch.Tensor] = {}
             trunk(torch.empty(1, 3, *size), features)
         return tuple(features["t4"].shape[-2:])

@@ -82,7 +82,33 @@ class MultiTaskModel(nn.Module):
         heads = list(self.heads.parameters())
         return {"backbone": _without(self.parameters(), heads), "heads": heads}
 
+    def own_trunks(self) -> dict[str, nn.Module]:
+        """The trunks that start from trained single-task nets, by task, where a paper has them do so."""
+        return {}
+
     # what everyone has
+
+    def initialise_from(self, name: str, state: Mapping[str, Tensor]) -> list[str]:
+        """Start a task's own trunk from that of a trained single-task net, in place; nothing else is changed.
+
+        Args:
+            name: of the task.
+            state: of a model of architecture ``single`` that has this task too.
+
+        Returns:
+            The keys of ``state`` that were loaded.
+
+        Raises:
+            KitError: where this network has no trunk of the task's own, or ``state`` has none that fits it.
+        """
+        trunks, prefix = self.own_trunks(), f"trunks.{name}."
+        if name not in trunks:
+            raise KitError(f"this network has trunks for {list(trunks) or 'no task alone'}, found task {name!r}")
+        part = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+        if not part:
+            raise KitError(f"there is no trunk of task {name!r} in this state; take that of a single-task net of it")
+        adopt(trunks[name], part, f"the trunk of {name!r}")
+        return [prefix + key for key in part]
 
     def forward(
         self,
@@ -162,6 +188,23 @@ class MultiTaskModel(nn.Module):
 ARCHITECTURES: Registry[type[MultiTaskModel]] = Registry("architecture")
 
 
+def adopt(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load a state whose names and shapes are exactly those of a module; ``what`` names it in the message.
+
+    A state may lack the counters of batch normalisation, as those saved by old versions of PyTorch do.
+
+    Raises:
+        KitError: where it does not fit; the module is left as it was.
+    """
+    own = module.state_dict()
+    for key in {**own, **state}:
+        ours, theirs = (tuple(found[key].shape) if key in found else None for found in (own, state))
+        if ours != theirs and not (theirs is None and key.endswith("num_batches_tracked")):
+            needs, has = (f"of shape {shape}" if shape is not None else "absent" for shape in (ours, theirs))
+            raise KitError(f"{what} does not fit: there {key} is {has}, here {needs}; take the same backbone and width")
+    module.load_state_dict(state, strict=False)
+
+
 def check_image(name: str, image: Tensor, channels: int, stride: int) -> None:
     """Raise KitError where ``image`` is not floating point (B, ``channels``, H, W) with multiples of ``stride``."""
     if not isinstance(image, Tensor):
@@ -215,6 +258,8 @@ def count_macs(model: MultiTaskModel, height: int, width: int, rule: str = "conv
     shadow = _meta_copy(model).eval()
     counts: list[int] = []
     for module in shadow.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.forward = lambda x: x  # of the same shape, and by far the slowest thing to compute without numbers
         if hasattr(module, "macs") or isinstance(module, MAC_RULES[rule]):
             module.register_forward_hook(lambda *call: counts.append(_macs(*call)))
     channels = model.input_channels

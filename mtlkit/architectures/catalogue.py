@@ -38,6 +38,7 @@ class Entry:
         options: of ``mtlkit.build``.
         rule: by which MACs are counted; a key of ``base.MAC_RULES``.
         note: anything a reader of the figures must know.
+        called: what the options are called in the row's name, where that is shorter.
     """
 
     dataset: str
@@ -49,6 +50,7 @@ class Entry:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rule: str = "conv+linear"
     note: str = ""
+    called: str = ""
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each input size; its name spells out options that are not the default."""
@@ -56,7 +58,8 @@ class Entry:
             model = ARCHITECTURES.build(self.architecture, self.tasks, **self.options)
         known = {name: option.default for name, option in ARCHITECTURES.options(self.architecture).items()}
         chosen = {"backbone": None, "preset": "standard"} | known | dict(self.options)
-        special = [_said(key, value) for key, value in self.options.items() if value != known[key] and key != "size"]
+        changed = {key: value for key, value in self.options.items() if value != known[key] and key != "size"}
+        special = [self.called] if self.called else [_said(key, value) for key, value in changed.items()]
         network = "-".join([self.architecture, *special])
         names = [task.name for task in self.tasks]
         for (height, width), reference in self.macs.items():

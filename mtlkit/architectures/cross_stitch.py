@@ -116,18 +116,22 @@ declare(
         note=NO_CITYSCAPES_CODE,
     ),
     *(
-        Entry("adience", "cross_stitch", AFANET_IMAGE, {(224, 224): macs}, parameters, 0, options, note=note)
-        for options, parameters, macs, note in (
-            ({"backbone": "resnet50"}, 47_051_914, 8_174_292_992, ""),
-            ({"backbone": "resnet50"} | _RELEASED, 44_275_338, 8_174_292_992, ""),
-            ({"backbone": "resnet101"} | _RELEASED, 82_259_594, 15_598_735_360, TOO_DEEP),
+        Entry(
+            "adience", "cross_stitch", AFANET_IMAGE, {(224, 224): macs}, parameters, 0, options, note=note, called=name
+        )
+        for name, options, parameters, macs, note in (
+            ("", {"backbone": "resnet50"}, 47_051_914, 8_174_292_992, ""),
+            ("resnet50-released", {"backbone": "resnet50"} | _RELEASED, 44_275_338, 8_174_292_992, ""),
+            ("resnet101-released", {"backbone": "resnet101"} | _RELEASED, 82_259_594, 15_598_735_360, TOO_DEEP),
         )
     ),
     *(
-        Entry("nyuv2-40", "cross_stitch", AFANET_PIXEL, {(304, 304): 48_807_047_168}, parameters, 0, options)
-        for options, parameters in (
-            ({"backbone": "resnet50-deeplabv3plus"}, 80_719_465),
-            ({"backbone": "resnet50-deeplabv3plus"} | _RELEASED, 77_942_889),
+        Entry(
+            "nyuv2-40", "cross_stitch", AFANET_PIXEL, {(304, 304): 48_807_047_168}, parameters, 0, options, called=name
+        )
+        for name, options, parameters in (
+            ("", {"backbone": "resnet50-deeplabv3plus"}, 80_719_465),
+            ("resnet50-deeplabv3plus-released", {"backbone": "resnet50-deeplabv3plus"} | _RELEASED, 77_942_889),
         )
     ),
 )

@@ -84,6 +84,9 @@ class Exchanging(BackboneModel):
     def task_modules(self, name: str) -> list[nn.Module]:
         return [*self.trunks[name].behind(list(self.exchange)[-1]), self.heads[name]]
 
+    def own_trunks(self) -> dict[str, nn.Module]:
+        return dict(self.trunks.items())
+
     def last_shared_layer(self) -> nn.Module | None:
         return list(self.exchange.values())[-1] if len(self.tasks) > 1 else None
 

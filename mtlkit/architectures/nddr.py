@@ -121,28 +121,30 @@ class NDDR(Exchanging):
 
 # --- rows of `mtlkit models`: measured on AFANet's code -----------------------------------------------------------
 
+_PIXEL = "resnet50-deeplabv3plus"
 _RELEASED = {"norm": "afanet", "shared_downsample": True}
 
 declare(
     *(
-        Entry("adience", "nddr", AFANET_IMAGE, {(224, 224): macs}, parameters, 0, options, note=note)
-        for options, parameters, macs, note in (
-            ({"backbone": "resnet50"}, 69_334_154, 11_462_627_328, ""),
-            ({"backbone": "resnet50"} | _RELEASED, 66_557_578, 11_462_627_328, ""),
-            ({"backbone": "resnet101"} | _RELEASED, 104_541_834, 18_887_069_696, TOO_DEEP),
+        Entry("adience", "nddr", AFANET_IMAGE, {(224, 224): macs}, parameters, 0, options, note=note, called=name)
+        for name, options, parameters, macs, note in (
+            ("", {"backbone": "resnet50"}, 69_334_154, 11_462_627_328, ""),
+            ("resnet50-released", {"backbone": "resnet50"} | _RELEASED, 66_557_578, 11_462_627_328, ""),
+            ("resnet101-released", {"backbone": "resnet101"} | _RELEASED, 104_541_834, 18_887_069_696, TOO_DEEP),
         )
     ),
     *(
-        Entry("nyuv2-40", "nddr", AFANET_PIXEL, macs, parameters, 0, options, note=note)
-        for options, parameters, macs, note in (
+        Entry("nyuv2-40", "nddr", AFANET_PIXEL, macs, parameters, 0, options, note=note, called=name)
+        for name, options, parameters, macs, note in (
+            ("", {"backbone": _PIXEL}, 103_001_705, {(64, 64): 2_633_957_376, (304, 304): 59_406_053_376}, ""),
+            (f"{_PIXEL}-released", {"backbone": _PIXEL} | _RELEASED, 100_225_129, {(304, 304): 59_406_053_376}, ""),
             (
-                {"backbone": "resnet50-deeplabv3plus"},
-                103_001_705,
-                {(64, 64): 2_633_957_376, (304, 304): 59_406_053_376},
-                "",
+                "resnet101-deeplabv3plus-released",
+                {"backbone": "resnet101-deeplabv3plus"} | _RELEASED,
+                138_209_385,
+                {(304, 304): 73_080_664_064},
+                TOO_DEEP,
             ),
-            ({"backbone": "resnet50-deeplabv3plus"} | _RELEASED, 100_225_129, {(304, 304): 59_406_053_376}, ""),
-            ({"backbone": "resnet101-deeplabv3plus"} | _RELEASED, 138_209_385, {(304, 304): 73_080_664_064}, TOO_DEEP),
         )
     ),
 )

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import files, plots, viewers
+from .. import plots, viewers
 from ..errors import KitError
 from ..runs import Run
 from ..tasks import colour_of
@@ -78,23 +78,8 @@ def levels(seen: Attention, tasks: Sequence[str] = ()) -> Figure:
 
 def correlation_map(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """What ``correlation`` found: a heatmap for each level, "-" where there is none, and the mean over pairs."""
-    width = min(5, len(tables))
-    rows = -(-len(tables) // width)
-    figure = plt.figure(figsize=(2.0 * width + 1.6, 1.9 * rows + 2.0))
-    cells = figure.add_gridspec(rows + 1, width)
-    for i, (level, table) in enumerate(tables.items()):
-        axis = figure.add_subplot(cells[divmod(i, width)], title=level)
-        image = axis.imshow(table.fillna(0.0), cmap="RdBu_r", vmin=-1, vmax=1)
-        for (row, column), value in np.ndenumerate(table):
-            text, colour = "-" if np.isnan(value) else f"{value:.2f}", "white" if abs(value) > 0.6 else "black"
-            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-        first, last = i % width == 0, i + width >= len(tables)
-        axis.set_yticks(range(len(table)), table.index if first else [""] * len(table))
-        axis.set_xticks(range(len(table)), table.index if last else [""] * len(table), rotation=30)
-        for label in (*axis.get_xticklabels(), *axis.get_yticklabels()):
-            label.set_color(colour_of(label.get_text()))
-    figure.colorbar(image, ax=figure.axes, shrink=0.8, aspect=30, label="Pearson correlation")
-    axis = figure.add_subplot(cells[rows, :], title="mean over pairs of different tasks")
+    figure, axis = plots.heat_maps(tables, tables, 1.0, "Pearson correlation")
+    axis.set_title("mean over pairs of different tasks")
     axis.plot(mean_off_diagonal(tables), color="black", marker="o")
     axis.axhline(0, color="grey", lw=0.8)
     return figure
@@ -158,10 +143,7 @@ def save(run: Run, folder: Path, index: int = 0, which: str = "checkpoint", leve
         compared = tqdm(looks(run, which=which), desc="comparing tasks", unit="sample", leave=False)
         drawn["correlation"] = correlation_map(correlation(compared))
     for name, figure in drawn.items():
-        path = folder / f"attention-{name}.png"
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(viewers.png(figure))
-        yield path
+        yield viewers.save_png(figure, folder / f"attention-{name}.png")
     yield viewer(seen).save_html(folder / "attention.html")
     if run.snapshots():
         playing = epochs(run, index, level)

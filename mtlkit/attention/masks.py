@@ -6,7 +6,7 @@ Shapes: C channels of a mask, h/w its size, H/W of the image, T tasks, N values 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from .. import datasets
+from ..datasets import MultiTaskDataset
 from ..errors import KitError, nearest
 from ..evaluation import View
+from ..recipes import Recipe
 from ..recording import record
 from ..runs import Run
 
@@ -63,12 +65,10 @@ def looks(run: Run, indices: Iterable[int] | None = None, which: str = "checkpoi
     if not any(name.startswith("mask/") for name in model.taps()):
         raise KitError(f"architecture {recipe.architecture.name!r} has no attention masks; look at a run of 'mtan'")
     dataset = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options)
-    inputs = View(dataset, model.inputs, recipe)
     for index in range(min(8, len(dataset))) if indices is None else indices:
-        if not 0 <= index < len(dataset):
-            raise KitError(f"{recipe.evaluate_on!r} has the samples 0 to {len(dataset) - 1}, found {index}")
+        fed = as_fed(dataset, index, model.inputs, recipe)
         with record(model, "mask/*") as seen:
-            model(default_collate([inputs[index]]))
+            model(fed)
         masks: dict[str, dict[str, Tensor]] = {}
         for name, mask_1Chw in seen.items():
             _, task, level = name.split("/", 2)
@@ -76,6 +76,13 @@ def looks(run: Run, indices: Iterable[int] | None = None, which: str = "checkpoi
         sample = dataset[index]
         targets = {task.name: sample[task.name] for task in model.tasks}
         yield Attention(dataset.info(index).name, sample["image"], targets, masks)
+
+
+def as_fed(dataset: MultiTaskDataset, index: int, inputs: Sequence[str], recipe: Recipe) -> dict[str, Tensor]:
+    """A batch of one held-out sample, normalised as in training. Raises KitError for a sample that is not there."""
+    if not 0 <= index < len(dataset):
+        raise KitError(f"{recipe.evaluate_on!r} has the samples 0 to {len(dataset) - 1}, found {index}")
+    return default_collate([View(dataset, inputs, recipe)[index]])
 
 
 def look(run: Run, index: int = 0, which: str = "checkpoint") -> Attention:

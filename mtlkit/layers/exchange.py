@@ -1,5 +1,8 @@
 """Units that stand between the trunks of several tasks: a feature of every task in, one of every task out.
 
+Each tells what task i takes from task j, detached: ``matrix()`` (T, T), ``start()`` (T, T), what that was before any
+training, and ``by_channel()`` (T, T, C).
+
 Shapes: B batch, C channels, H/W size, T tasks.
 """
 
@@ -27,8 +30,8 @@ class CrossStitch(nn.Module):
 
     def __init__(self, tasks: int, channels: int, own: float = 0.9):
         super().__init__()
-        start_TT = torch.full((tasks, tasks), (1 - own) / max(tasks - 1, 1)).fill_diagonal_(own if tasks > 1 else 1.0)
-        self.matrix_TTC = nn.Parameter(start_TT[:, :, None].repeat(1, 1, channels))
+        self.own = own
+        self.matrix_TTC = nn.Parameter(_shares(tasks, own)[:, :, None].repeat(1, 1, channels))
         self.seen = nn.Identity()  # the matrix passes through here, so that ``mtlkit.record`` finds it
 
     def taps(self) -> dict[str, nn.Module]:
@@ -42,6 +45,13 @@ class CrossStitch(nn.Module):
     def matrix(self) -> Tensor:
         """(T, T), mean over channels, detached."""
         return self.matrix_TTC.detach().mean(dim=-1)
+
+    def start(self) -> Tensor:
+        return _shares(len(self.matrix_TTC), self.own)
+
+    def by_channel(self) -> Tensor:
+        """A itself, (T, T, C)."""
+        return self.matrix_TTC.detach()
 
 
 class CommonSum(nn.Module):
@@ -72,6 +82,13 @@ class CommonSum(nn.Module):
         """(T, T), every row the same, detached."""
         return self.factor_T.detach().expand(len(self.factor_T), -1)
 
+    def start(self) -> Tensor:
+        return torch.ones_like(self.matrix())
+
+    def by_channel(self) -> Tensor:
+        """(T, T, 1): all channels have one factor."""
+        return self.matrix()[..., None]
+
 
 class NDDR(nn.Module):
     """Every task goes on with a 1x1 convolution of all features, normalised: concatenation in, C channels out.
@@ -101,14 +118,10 @@ class NDDR(nn.Module):
 
     def reset(self) -> None:
         """The start: diagonal blocks."""
-        names = list(self.mix)
-        for i, name in enumerate(names):
-            other = (1 - self.own) / max(len(names) - 1, 1)
-            channels = self.mix[name][0].out_channels
-            shares = [1.0 if len(names) == 1 else self.own if i == j else other for j in range(len(names))]
-            blocks = [share * torch.eye(channels) for share in shares]
+        for mix, shares_T in zip(self.mix.values(), self.start(), strict=True):
+            blocks = [share * torch.eye(mix[0].out_channels) for share in shares_T]
             with torch.no_grad():
-                self.mix[name][0].weight.copy_(torch.cat(blocks, dim=1)[:, :, None, None])
+                mix[0].weight.copy_(torch.cat(blocks, dim=1)[:, :, None, None])
 
     def taps(self) -> dict[str, nn.Module]:
         """The modules whose outputs go on, by task: ``mix/depth`` (B, C, H, W)."""
@@ -120,9 +133,23 @@ class NDDR(nn.Module):
 
     def matrix(self) -> Tensor:
         """(T, T), detached: the share of task j in the absolute weights of task i; rows sum to 1."""
-        rows = []
-        for mix in self.mix.values():
-            mass = mix[0].weight.detach().abs().flatten(1).chunk(len(self.mix), dim=1)
-            rows.append(torch.stack([block.sum() for block in mass]))
-        mass_TT = torch.stack(rows)
+        mass_TT = self._mass().sum(dim=-1)
         return mass_TT / mass_TT.sum(dim=1, keepdim=True)
+
+    def start(self) -> Tensor:
+        return _shares(len(self.mix), self.own)
+
+    def by_channel(self) -> Tensor:
+        """The same shares for each output channel, (T, T, C); for each i they sum to 1 over j."""
+        mass_TTC = self._mass()
+        return mass_TTC / mass_TTC.sum(dim=1, keepdim=True)
+
+    def _mass(self) -> Tensor:
+        """(T, T, C): the sum of the absolute weights of task i's output channels on the channels of task j."""
+        weights = (mix[0].weight.detach().abs().flatten(1) for mix in self.mix.values())
+        return torch.stack([w.unflatten(1, (len(self.mix), -1)).sum(dim=-1).T for w in weights])
+
+
+def _shares(tasks: int, own: float) -> Tensor:
+    """(T, T): ``own`` on the diagonal, the others share what is left of 1; for one task 1."""
+    return torch.full((tasks, tasks), (1 - own) / max(tasks - 1, 1)).fill_diagonal_(own if tasks > 1 else 1.0)
