@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from . import files
 from .errors import KitError
-from .recipes import Recipe
+from .recipes import SINGLE, Recipe
 from .runs import Run
 
 NOTEBOOK = "40_train.ipynb"
@@ -39,19 +39,36 @@ class Outcome:
     reason: str = ""
 
 
-def plan(recipes: Iterable[Recipe]) -> list[Run]:
-    """The run folders of some recipes. Builds every dataset, so that embedded data are rendered before anything trains.
+def plan(recipes: Iterable[Recipe], alone: str = "") -> list[Run]:
+    """The run folders of some recipes, those that others start from first. Builds every dataset, so that embedded data
+    are rendered before anything trains.
 
-    Raises KitError for data that are absent, and for what ``training.check`` finds wrong.
+    Single-task nets that a recipe starts from (``init_from = ["single"]``) belong to the plan, listed or not.
+
+    Args:
+        recipes: what to run.
+        alone: given, these nets are added no more: what is not trained is an error that has this to type.
+
+    Raises:
+        KitError: for data that are absent, for what ``training.check`` finds wrong, and for sources that are missing or
+            do not fit.
     """
-    from . import training
+    from . import initialisation, training
 
-    runs = []
+    planned: dict[Path, tuple[Recipe, str]] = {}
     for recipe in recipes:
         splits = training.load_data(recipe)
-        training.check(recipe, splits[0])
-        runs.append(Run.create(recipe, training.fingerprint(*splits)))
-    return runs
+        data = training.fingerprint(*splits)
+        for each in [*([] if alone else recipe.singles()), recipe]:
+            if (folder := Run.of(each, data).folder) not in planned:
+                training.check(each, splits[0])
+                planned[folder] = each, data
+    ids = {folder.name: recipe for folder, (recipe, _) in planned.items()}
+    for folder, (recipe, data) in planned.items():
+        initialisation.match(recipe, data, folder.parent, alone, ids)
+    runs = [Run.create(recipe, data) for recipe, data in planned.values()]
+    needed = {path.name for recipe, data in planned.values() for path in recipe.sources(data, Path())}
+    return sorted(runs, key=lambda run: run.folder.name not in needed)
 
 
 def execute(folder: str, threads: int | None, device: str) -> str:
@@ -106,7 +123,8 @@ def run_all(
 ) -> list[Outcome]:
     """Execute every run that is not finished, ``jobs`` at once, and say how each one ended.
 
-    With two jobs or more each uses one thread. Ctrl-C stops the kernels and leaves every run resumable.
+    Runs that start from others (``init_from``) wait until no single-task net is left to train. With two jobs or more
+    each uses one thread. Ctrl-C stops the kernels and leaves every run resumable.
     """
     outcomes = [Outcome(run, "skipped", 0.0) for run in runs if run.finished]
     waiting = [run for run in runs if not run.finished]
@@ -115,10 +133,15 @@ def run_all(
     jobs = min(jobs, len(waiting))
     with _cluster(jobs) as client, _EpochBar(waiting, progress) as bar, _ctrl_c() as asked:
         threads = 1 if jobs > 1 else None
-        futures = {client.submit(execute, str(run.folder), threads, device, pure=False): run for run in waiting}
-        started = {run: time.monotonic() for run in waiting}
+        futures: dict[Any, Run] = {}
+        started: dict[Run, float] = {}
+        held = list(waiting)
         try:
-            while futures:
+            while held or futures:
+                for run in ready(held, futures.values()):
+                    held.remove(run)
+                    futures[client.submit(execute, str(run.folder), threads, device, pure=False)] = run
+                    started[run] = time.monotonic()
                 for future in [future for future in futures if future.done()]:
                     run = futures.pop(future)
                     outcomes.append(_outcome(future, run, time.monotonic() - started[run]))
@@ -130,6 +153,13 @@ def run_all(
             _stop(client, list(futures.values()))
             raise
     return outcomes
+
+
+def ready(held: Iterable[Run], running: Iterable[Run]) -> list[Run]:
+    """Which of the held runs can begin: all, but those that start from others while a single-task net is not over."""
+    held = list(held)
+    training = any(run.recipe.architecture.name == SINGLE for run in (*held, *running))
+    return [run for run in held if not (training and run.recipe.init_from)]
 
 
 @contextlib.contextmanager
@@ -193,7 +223,10 @@ def _outcome(future, run: Run, seconds: float) -> Outcome:
 
 
 def _line(outcome: Outcome, number: int, total: int) -> str:
-    detail = f": {outcome.reason}" if outcome.reason else f" in {outcome.run.result['seconds']:.0f} s of training"
+    detail = f": {outcome.reason}"
+    if not outcome.reason:
+        detail = f" in {outcome.run.result['seconds']:.0f} s of training"
+        detail += f"; {outcome.run.random_start}" if outcome.run.random_start else ""
     return f"[{number}/{total}] {outcome.state}  {outcome.run.recipe.label}{detail}"
 
 

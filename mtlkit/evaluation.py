@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from . import datasets
+from . import datasets, metrics
 from .datasets import MultiTaskDataset
+from .errors import KitError
 from .recipes import Recipe
 from .runs import Run
 from .tasks import Task
@@ -101,7 +102,8 @@ def floor(train: MultiTaskDataset, tasks: Sequence[Task], data: Batches, protoco
     for batch in data:
         for task in tasks:
             target = batch[task.name]
-            raw = constants[task.name].view(1, -1, 1, 1).expand(len(target), -1, *target.shape[-2:])
+            size = target.shape[-2:] if target.ndim > 1 else ()  # of one label for an image there is no map
+            raw = constants[task.name].view(1, -1, *[1] * len(size)).expand(len(target), -1, *size)
             prediction = task.predict(raw)
             for protocol in protocols:
                 meters[task.name, protocol].update(prediction, target)
@@ -114,14 +116,31 @@ def _values(meters: dict[tuple[str, str], Any]) -> Iterator[Row]:
             yield [name, metric, protocol, float(value)]
 
 
+def measuring(tasks: Sequence[Task]) -> list[str]:
+    """The protocols that measure every one of these tasks."""
+    return [protocol for protocol in metrics.PROTOCOLS if all(_measures(protocol, task) for task in tasks)]
+
+
+def _measures(protocol: str, task: Task) -> bool:
+    try:
+        task.metrics(protocol)
+    except KitError:
+        return False
+    return True
+
+
 def side_by_side(
-    run: Run, protocols: Sequence[str], which: str = "checkpoint", split: str = "test", progress: bool = True
+    run: Run,
+    protocols: Sequence[str] = (),
+    which: str = "checkpoint",
+    split: str = "test",
+    progress: bool = True,
 ) -> pd.DataFrame:
     """The metrics of a trained run by several protocols, all from one set of predictions (on the CPU).
 
     Args:
         run: with its parameters.
-        protocols: one column each.
+        protocols: one column each; none is every one that measures the run's tasks.
         which: ``"checkpoint"`` (the last epoch), ``"best"`` or a snapshot.
         split: of the run's dataset.
         progress: show a bar.
@@ -133,6 +152,7 @@ def side_by_side(
         KitError: an unknown protocol or split, or a run without these parameters.
     """
     recipe, model = run.recipe, run.model(which)
+    protocols = protocols or measuring(model.tasks)
     dataset = datasets.build(recipe.dataset.name, split, **recipe.dataset.options)
     fields = [*model.inputs, *(task.name for task in model.tasks)]
     data = tqdm(batches(dataset, fields, recipe), desc=f"evaluating on {split}", disable=not progress, unit="batch")

@@ -32,7 +32,8 @@ def read_image(path: Path) -> Image.Image:
 
 @torch.no_grad()
 def predict_images(run: Run, paths: Iterable[Path], output: Path, which: str = "checkpoint") -> Iterator[Path]:
-    """Write ``<image>-<task>.png`` at the size of each image, and yield the paths.
+    """Write ``<image>-<task>.png`` at the size of each image, ``<image>-<task>.txt`` where a task is one label for an
+    image, and yield the paths.
 
     The image is resized to the size the run was trained at (a network knows objects at that scale) and the prediction
     is resized back: nearest for classes, bilinear for the rest. Every input is read before anything is written.
@@ -50,7 +51,13 @@ def predict_images(run: Run, paths: Iterable[Path], output: Path, which: str = "
         image_CHW = torch.from_numpy(np.array(small, dtype=np.float32) / 255.0).permute(2, 0, 1)
         outputs = model(normalise(image_CHW)[None])
         for task in model.tasks:
-            drawn = Image.fromarray(plots.picture(task.name, task.predict(outputs[task.name])[0]))
+            answer = plots.cell_of(task, task.predict(outputs[task.name])[0])
+            if isinstance(answer, str):
+                target = output / f"{path.stem}-{task.name}.txt"
+                files.write_text(target, answer + "\n")
+                yield target
+                continue
+            drawn = Image.fromarray(answer)
             resample = Image.Resampling.NEAREST if task.kind == "classification" else Image.Resampling.BILINEAR
             target = output / f"{path.stem}-{task.name}.png"
             with files.replacing(target) as temporary:

@@ -6,7 +6,8 @@
     gradients.csv     step, name, i, j, value            (weightings that know the Gramian)
     checkpoint.pt     everything needed to go on; parameters alone once the run has ended
     best.pt           parameters of the epoch that the recipe selects; snapshots/epoch-0003.pt those that it keeps
-    result.json       final metrics by protocol, the floor, parameters, MACs, seconds, device, versions
+    result.json       final metrics by protocol, the floor, parameters, MACs, seconds, what it was initialised from,
+                      device, versions
     status.json       running | finished | failed | interrupted, epoch, epochs
     output.ipynb      the executed notebook, tensorboard/ event files
 
@@ -31,6 +32,7 @@ from .recipes import Recipe
 from .recipes import load as load_recipe
 
 METRICS = ("epoch", "split", "task", "metric", "protocol", "value")
+RANDOM = "random: "  # what a line of ``initialised`` begins with where a wanted start could not be had
 STEP_LOGS = {"weights.csv": ("step", "task", "weight"), "gradients.csv": ("step", "name", "i", "j", "value")}
 Row = Sequence[Any]
 
@@ -45,9 +47,14 @@ class Run:
         return f"Run({self.folder.parent.name}/{self.folder.name}: {self.state})"
 
     @classmethod
+    def of(cls, recipe: Recipe, fingerprint: str, root: Path | None = None) -> Run:
+        """The folder of a recipe on data with this fingerprint, whether it is there or not."""
+        return cls((root or files.runs_dir()) / recipe.name / recipe.identity(fingerprint))
+
+    @classmethod
     def create(cls, recipe: Recipe, fingerprint: str, root: Path | None = None) -> Run:
         """The folder of a recipe on data with this fingerprint, made where absent, with its ``recipe.toml``."""
-        run = cls((root or files.runs_dir()) / recipe.name / recipe.identity(fingerprint))
+        run = cls.of(recipe, fingerprint, root)
         run.folder.mkdir(parents=True, exist_ok=True)
         if not (run.folder / "recipe.toml").exists():
             files.write_text(run.folder / "recipe.toml", recipe.toml())
@@ -84,6 +91,11 @@ class Run:
         return result
 
     @property
+    def random_start(self) -> str:
+        """Why it, or a run that it starts from, began at random although its recipe wants ImageNet weights; else ""."""
+        return next((line for line in self.result.get("initialised", []) if line.startswith(RANDOM)), "")
+
+    @property
     def metrics(self) -> pd.DataFrame:
         """The tidy history: epoch, split, task, metric, protocol, value."""
         return self._table("metrics.csv", METRICS)
@@ -101,28 +113,45 @@ class Run:
         """The epochs whose parameters were kept (``keep_every``)."""
         return sorted(int(path.stem.removeprefix("epoch-")) for path in self.folder.glob("snapshots/epoch-*.pt"))
 
-    def model(self, which: str = "checkpoint"):
-        """The trained model in eval mode on the CPU.
+    @property
+    def chosen(self) -> str:
+        """Which parameters its result is of: ``"best"`` where the recipe selects an epoch, else ``"checkpoint"``."""
+        return "best" if self.recipe.select else "checkpoint"
+
+    def load(self, which: str = "checkpoint") -> dict[str, Any]:
+        """All that a file of parameters holds, on the CPU; ``"model"`` is the state of the network.
 
         Args:
             which: ``"checkpoint"`` (the last epoch), ``"best"``, or a snapshot such as ``"epoch-0003"``.
 
         Raises:
-            KitError: where these parameters are not there.
+            KitError: where there is no such file, or it cannot be read.
         """
         import torch
-
-        from . import architectures, datasets, tasks
 
         path = self.folder / ("snapshots" if which.startswith("epoch-") else "") / f"{which}.pt"
         if not path.is_file():
             there = sorted(found.stem for found in self.folder.glob("**/*.pt"))
             raise KitError(f"{path} does not exist; its run is {self.state!r} and has {there or 'no parameters yet'}")
+        try:
+            return torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # it is written by rename, so a kill cannot have cut it; a full or failing disk can
+            advice = f"delete it to start the run again, or the whole run: mtlkit runs rm {self.folder}"
+            raise KitError(f"{path} cannot be read ({type(error).__name__}); {advice}") from error
+
+    def model(self, which: str = "checkpoint"):
+        """The trained model in eval mode on the CPU, with the parameters that ``load`` finds.
+
+        Raises:
+            KitError: as ``load``, and for data that are absent.
+        """
+        from . import datasets, tasks
+
+        state = self.load(which)
         recipe = self.recipe
-        available = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options).tasks
-        chosen = tasks.select(available, recipe.tasks)
-        model = architectures.build(recipe.architecture.name, chosen, **recipe.architecture.options)
-        model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["model"])
+        dataset = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options)
+        model = recipe.network(tasks.select(dataset.tasks, recipe.tasks), dataset.size)
+        model.load_state_dict(state["model"])
         return model.eval()
 
     # --- what training writes ---

@@ -57,6 +57,7 @@ class Task:
         constant: list of training targets -> the raw-like prediction of one pixel, (C,), of the best constant predictor
             (the floor).
         class_names: names of the classes, empty for regression.
+        specs: what is measured of it; None is ``metrics.SPECS`` by its name.
         unit: what one step of the prediction means (for figures).
     """
 
@@ -70,6 +71,7 @@ class Task:
     constant: Callable[[list[Tensor]], Tensor]
     class_names: tuple[str, ...] = ()
     unit: str = ""
+    specs: tuple[metrics.MetricSpec, ...] | None = None
 
     @property
     def colour(self) -> str:
@@ -79,14 +81,21 @@ class Task:
     @property
     def directions(self) -> dict[str, bool]:
         """Metric name -> True where higher is better; empty for a task that no protocol measures."""
-        return {spec.name: spec.higher_is_better for spec in metrics.SPECS.get(self.name, ())}
+        specs = metrics.SPECS.get(self.name, ()) if self.specs is None else self.specs
+        return {spec.name: spec.higher_is_better for spec in specs}
 
 
 # --- the catalogue ---
 
 
-def classification(name: str, class_names: Iterable[str]) -> Task:
-    """One label for each image: int64 (B,) class ids, -1 is unknown; raw output: logits (B, K)."""
+def classification(name: str, class_names: Iterable[str], ordered: bool = False) -> Task:
+    """One label for each image: int64 (B,) class ids, -1 is unknown; raw output: logits (B, K).
+
+    Args:
+        name: any but that of a dense task.
+        class_names: one for each class.
+        ordered: the classes have an order, as age groups have: what is at most one class off is counted too.
+    """
     names = tuple(class_names)
     k = len(names)
 
@@ -101,29 +110,37 @@ def classification(name: str, class_names: Iterable[str]) -> Task:
         loss=losses.cross_entropy,
         predict=lambda raw: raw.argmax(dim=1),
         valid=lambda target: target >= 0,
-        metrics=lambda protocol: metrics.build(name, protocol),
+        metrics=lambda protocol: metrics.build(name, protocol, like="label", ordered=ordered),
         constant=majority,
         class_names=names,
         unit="class",
+        specs=metrics.LABELS if ordered else metrics.LABELS[:1],
+    )
+
+
+def _class_map(name: str, class_names: Iterable[str], **options: int) -> Task:
+    """A class for every pixel: int64 (B, H, W) class ids, -1 is ignored; raw output: logits (B, K, H, W)."""
+    return dataclasses.replace(
+        classification(name, class_names),
+        metrics=lambda protocol: metrics.build(name, protocol, **options),
+        specs=None,
     )
 
 
 def semantic(class_names: Iterable[str]) -> Task:
     """Semantic segmentation: int64 (B, H, W) class ids, -1 is ignored; raw output: logits (B, K, H, W)."""
-    task = classification("semantic", class_names)
-    return dataclasses.replace(
-        task, metrics=lambda protocol: metrics.build("semantic", protocol, classes=task.channels)
-    )
+    names = tuple(class_names)
+    return _class_map("semantic", names, classes=len(names))
 
 
 def parts(class_names: Iterable[str]) -> Task:
     """Parts of persons: int64 (B, H, W) class ids, -1 is ignored; raw output: logits (B, K, H, W)."""
-    return classification("parts", class_names)
+    return _class_map("parts", class_names)
 
 
 def motion() -> Task:
     """What moves by itself: int64 (B, H, W), 1 moving, 0 static, -1 ignored; raw output: logits (B, 2, H, W)."""
-    return classification("motion", ("static", "moving"))
+    return _class_map("motion", ("static", "moving"))
 
 
 def depth() -> Task:

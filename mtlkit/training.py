@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from . import architectures, datasets, evaluation, files, optimisers, tasks, weighting
+from . import architectures, datasets, evaluation, files, initialisation, optimisers, tasks, weighting
 from .datasets import MultiTaskDataset
 from .errors import KitError, nearest
 from .recipes import Recipe
@@ -36,6 +36,7 @@ from .version import __version__
 
 FLUSH_EVERY = 16  # steps between reads of the losses from an accelerator: reading them is what waits for it
 CHECKPOINT_SECONDS = 300.0  # inside an epoch; the end of an epoch is always kept
+KEPT = ("step", "sums", "history", "log_sizes", "seconds", "best", "initialised")  # of a session, by its checkpoint
 
 
 class NonFiniteLoss(KitError):
@@ -64,7 +65,8 @@ def fit(
         checkpoint_seconds: how often to keep the state inside an epoch; changes nothing but what a kill can cost.
 
     Raises:
-        KitError: for tasks the dataset does not have, or a folder that another process writes.
+        KitError: for tasks the dataset does not have, sources (``init_from``) that are not trained or do not fit, a
+            folder that another process writes.
         NonFiniteLoss: at the first NaN or infinite loss, with its task, step and recipe.
     """
     session = _Session(recipe, device, workers, checkpoint_seconds)
@@ -107,7 +109,8 @@ def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
 
     Raises:
         KitError: for a task that the dataset does not have, a metric that ``select`` cannot mean, an epoch without a
-            batch, a last batch too small for the network, a learning-rate multiplier for a group without parameters.
+            batch, a last batch too small for the network, a start that the network cannot have, a learning-rate
+            multiplier for a group without parameters.
     """
     chosen = tasks.select(train.tasks, recipe.tasks)
     metrics = ["loss", *sorted(f"{task.name}/{metric}" for task in chosen for metric in task.directions)]
@@ -118,7 +121,8 @@ def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
         n = len(train)
         raise KitError(f"{n} training samples make no batch of {recipe.batch}; lower batch, or set drop_last=false")
     with torch.device("meta"):
-        model = architectures.build(recipe.architecture.name, chosen, **recipe.architecture.options)
+        model = recipe.network(chosen, train.size)
+    initialisation.check(recipe, model)
     last = recipe.batch if recipe.drop_last else (len(train) - 1) % recipe.batch + 1
     if last < model.smallest_batch:
         found = f"{len(train)} samples in batches of {recipe.batch} leave a last one of {last}"
@@ -144,7 +148,7 @@ class _Session:
         self.tasks = check(recipe, self.train_data)
         self.fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
         torch.manual_seed(generator(recipe.seed, "model").initial_seed())
-        self.model = architectures.build(recipe.architecture.name, self.tasks, **recipe.architecture.options)
+        self.model = recipe.network(self.tasks, self.train_data.size)
         self.weighting = weighting.build(recipe.weighting.name, self.tasks, **recipe.weighting.options)
         self.fabric.to_device(self.model)
         self.fabric.to_device(self.weighting)
@@ -156,6 +160,7 @@ class _Session:
         self.log_sizes: dict[str, int] = {}
         self.seconds = 0.0
         self.best: list[Any] = []  # epoch and value of the metric that the recipe selects by
+        self.initialised: list[str] = []  # what the network started from, in lines; nothing where all is random
 
     # training, top to bottom
 
@@ -314,6 +319,7 @@ class _Session:
             "size": [height, width],
             "steps": self.step,
             "seconds": round(self.seconds, 3),
+            "initialised": self.initialised,
             "device": _device_name(self.fabric.device),
             "threads": torch.get_num_threads(),
             "data": self.fingerprint,
@@ -333,29 +339,30 @@ class _Session:
                 "random_device": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
                 "batch": self.batch,
             }
-        state |= {name: getattr(self, name) for name in ("step", "sums", "history", "log_sizes", "seconds", "best")}
+        state |= {name: getattr(self, name) for name in KEPT}
         with files.replacing(run.folder / "checkpoint.pt") as path:
             torch.save(state, path)
         run.write_metrics(self.history)
 
     def load_parameters(self, run: Run, which: str) -> dict[str, Any]:
         """Give the model the parameters of a checkpoint, and return all that is in it."""
-        path = run.folder / f"{which}.pt"
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:  # it is written by rename, so a kill cannot have cut it; a full or failing disk can
-            advice = f"delete it to start the run again, or the whole run: mtlkit runs rm {run.folder}"
-            raise KitError(f"{path} cannot be read ({type(error).__name__}); {advice}") from error
+        state = run.load(which)
         self.model.load_state_dict(state["model"])
         return state
 
     def resume(self, run: Run) -> None:
-        """Go on from the checkpoint, if there is one; the step logs are cut back to it."""
+        """Go on from the checkpoint, if there is one; the step logs are cut back to it. Else give the network what its
+        recipe has it start from.
+        """
         if not (run.folder / "checkpoint.pt").is_file():
             run.cut({})
+            self.initialised = initialisation.load(self.recipe, self.model, self.fingerprint, run.folder)
+            for line in self.initialised:
+                print(line)
             return
-        state = self.load_parameters(run, "checkpoint")
-        for name in ("epoch", "step", "sums", "history", "log_sizes", "seconds", "best"):
+        # a checkpoint of an older version does not hold what it was initialised from: at random
+        state = {"initialised": []} | self.load_parameters(run, "checkpoint")
+        for name in ("epoch", *KEPT):
             setattr(self, name, state[name])
         if "optimizer" in state:  # absent only when every epoch is done
             self.batch = state["batch"]

@@ -6,7 +6,8 @@ import importlib
 import pytest
 
 MODULES = [
-    "errors", "losses", "metrics.delta", "metrics.functional", "optimisers", "recipes", "transforms", "weighting",
+    "datasets.cityscapes_official", "errors", "losses", "metrics.delta", "metrics.functional", "optimisers",
+    "recipes", "transforms.base", "weighting",
 ]  # fmt: skip
 
 

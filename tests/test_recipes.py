@@ -2,7 +2,8 @@
 
 import pytest
 
-from mtlkit import recipes
+from mtlkit import recipes, training
+from mtlkit.datasets import DATASETS
 from mtlkit.errors import KitError
 
 
@@ -186,7 +187,18 @@ def test_a_recipe_cannot_extend_itself(write):
         recipes.load(path)
 
 
-# --- mtan-nyuv2 ---
+# --- the sweeps of MTAN ---
+
+
+# network and what sets it apart: those of the paper's tables, and what else is swept
+_PAPER = (("split", "wide"), ("split", "deep"), ("dense", ""), ("cross_stitch", "sum"), ("mtan", ""))
+_BASELINES = (("split", ""), ("cross_stitch", "channel"))
+
+
+def _together(runs):
+    """Network, what sets it apart, and weighting of every run with several tasks."""
+    several = [(r.architecture.name, r.architecture.options, r.weighting.name) for r in runs if len(r.tasks) > 1]
+    return {(name, options.get("preset", options.get("unit", "")), weighting) for name, options, weighting in several}
 
 
 def test_mtan_nyuv2_is_the_released_protocol():
@@ -197,12 +209,48 @@ def test_mtan_nyuv2_is_the_released_protocol():
         assert (run.epochs, run.batch, run.average_last, run.normalise) == (200, 2, 10, "none")
         assert run.augmentation.name == "none" and "mtan-legacy" in run.protocols
     networks = {(r.architecture.name, r.architecture.options.get("backbone", "segnet"), len(r.tasks)) for r in runs}
-    backbones = ("segnet", "resnet50-deeplabv3")
     kinds = (("single", 1), ("mtan", 1), ("split", 3), ("mtan", 3))
-    assert networks == {(name, backbone, count) for backbone in backbones for name, count in kinds}
-    together = {(r.architecture.name, r.weighting.name) for r in runs if len(r.tasks) == 3}
-    assert together == {(name, w) for name in ("split", "mtan") for w in ("equal", "uncertainty", "dwa")}
-    assert {run.seed for run in runs} == {0, 1, 2} and len(runs) == 72
+    baselines = {("dense", "segnet", 3), ("cross_stitch", "segnet", 3)}
+    assert networks == baselines | {(n, b, count) for b in ("segnet", "resnet50-deeplabv3") for n, count in kinds}
+    assert _together(runs) == {(*n, w) for n in _BASELINES + _PAPER for w in ("equal", "uncertainty", "dwa")}
+    assert {run.seed for run in runs} == {0, 1, 2} and len(runs) == 117
+
+
+def test_mtan_cityscapes_is_the_same_protocol_with_the_papers_batch():
+    runs, model = recipes.expand("mtan-cityscapes"), recipes.expand("mtan-nyuv2")[0]
+    changed = {"name", "about", "dataset", "tasks", "architecture", "weighting", "batch", "seed"}
+    for run in runs:
+        assert run.model_dump(exclude=changed) == model.model_dump(exclude=changed)
+        assert run.batch == 8 and run.dataset.options == {"classes": 7, "height": 128, "width": 256}
+        assert "backbone" not in run.architecture.options
+    assert {(r.architecture.name, *r.tasks) for r in runs if len(r.tasks) == 1} == {
+        (name, task) for name in ("single", "mtan") for task in ("semantic", "disparity")
+    }
+    assert _together(runs) == {(*n, w) for n in _BASELINES + _PAPER for w in ("equal", "uncertainty", "dwa")}
+    assert {run.seed for run in runs} == {0, 1, 2} and len(runs) == 75
+
+
+def test_the_twin_on_streets_differs_in_the_dataset_and_in_metres_for_disparity():
+    for real, twin in zip(recipes.expand("mtan-cityscapes"), recipes.expand("mtan-streets"), strict=True):
+        assert twin.dataset.options == {"family": "streets", "height": 128, "width": 256, "train": 2975, "test": 500}
+        assert [task.replace("disparity", "depth") for task in real.tasks] == twin.tasks
+        changed = {"name", "about", "dataset", "tasks"}
+        assert real.model_dump(exclude=changed) == twin.model_dump(exclude=changed)
+
+
+def test_the_tiny_streets_train_on_a_sample_of_cityscapes_as_their_comment_says(tmp_path):
+    words = [
+        "dataset.name=cityscapes",
+        f"dataset.root={tmp_path}",
+        "dataset.height=128",
+        "dataset.width=256",
+        'tasks=["semantic", "disparity"]',
+    ]
+    DATASETS["cityscapes"].write_sample(tmp_path, 2)
+    recipe = recipes.load("mtan-cityscapes-tiny", recipes.parse_overrides(words))
+    train, test = training.load_data(recipe)
+    assert [task.name for task in training.check(recipe, train)] == ["semantic", "disparity"]
+    assert (len(train), len(test), train.size) == (2, 1, (128, 256))
 
 
 def test_the_twin_on_rooms_differs_in_the_dataset_alone():
@@ -215,7 +263,7 @@ def test_the_twin_on_rooms_differs_in_the_dataset_alone():
 
 def test_the_sweep_can_choose_on_validation():
     chosen = {"dataset.holdout": True, "evaluate_on": "validation", "average_last": 1, "select": "loss"}
-    assert len(recipes.expand("mtan-nyuv2", chosen)) == 72
+    assert len(recipes.expand("mtan-nyuv2", chosen)) == 117
 
 
 def test_a_root_is_kept_absolute(monkeypatch, tmp_path):

@@ -74,6 +74,11 @@ def test_a_baseline_of_another_kind_is_no_baseline(make, other):
     assert rows[-1].delta == {}
 
 
+def test_a_network_that_stands_on_segnet_alone_has_its_baseline(make):
+    rows = report.entries([*singles(make, 0.5), make(0.5, architecture__name="dense")])
+    assert rows[-1].name == "dense, dwa" and rows[-1].delta == {0: pytest.approx(0.0)}
+
+
 def test_an_incomplete_baseline_gives_no_delta(make):
     rows = report.entries([singles(make, 0.5)[0], make(0.5)])
     assert rows[-1].delta == {}
@@ -115,6 +120,15 @@ def test_a_papers_table_stands_beside_ours():
     assert report.footnotes(rows) == ["? published, not checked against the paper"]
     with pytest.raises(KitError, match="no published table 'mtan-nyu': did you mean 'mtan-nyuv2'"):
         report.published("mtan-nyu")
+
+
+def test_the_published_streets_have_disparity():
+    rows = report.published("mtan-cityscapes")
+    assert len(rows) == 17 and {len(row.seeds[0]) for row in rows} == {4}
+    mtan = rows[-3]
+    assert mtan.name == "mtan-cityscapes: mtan, equal"
+    assert mtan.seeds[0]["disparity/rel_err"] == 33.63 and mtan.seeds[0]["semantic/miou"] == pytest.approx(0.5304)
+    assert report.table(rows).loc[rows[0].name, "rel. err. ↓"] == "34.1700", "quoted by others, so without a mark"
 
 
 def test_the_published_delta_is_what_delta_mtl_gives():

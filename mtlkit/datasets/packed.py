@@ -219,7 +219,7 @@ def make(name: str, split: str, *, workers: int | None = None, **options: Any) -
         try:
             return source.open()
         except KitError as error:
-            print(f"made anew: {error}", file=sys.stderr)
+            print(f"{str(error).partition('; ')[0]}: packed anew", file=sys.stderr)
             shutil.rmtree(source.place, ignore_errors=True)
     return source.build(workers)
 

@@ -4,8 +4,9 @@ A *protocol* is a paper's way of averaging; the same predictions give different 
 the name always stands beside the number:
 
     pooled            the default, and what to compare own runs by. All pixels of the split count alike: one confusion
-                      matrix, sums of errors, the median of all angles. It does not depend on how the split is cut into
-                      batches. Classes absent from prediction and target are left out of the mean IoU.
+                      matrix, sums of errors, the median of all angles; so do the labels of whole images. It does not
+                      depend on how the split is cut into batches. Classes absent from prediction and target are left
+                      out of the mean IoU.
     mtan              as the released code of MTAN (CVPR 2019) does since 2020-11-22: the confusion matrix is pooled,
                       but the mean IoU is over all classes and NaN where one of them is absent; depth and normals are
                       averaged per batch, and every batch weighs the same, the smaller last one too. So its median is a
@@ -55,12 +56,13 @@ from .functional import (
     masked_median,
     median_from_histogram,
 )
-from .specs import SPECS, THRESHOLDS, MetricSpec
+from .specs import LABELS, SPECS, THRESHOLDS, MetricSpec, in_order, sort_tasks, specs_of
 
 __all__ = [
-    "ACCUMULATORS", "BINS", "BINS_PER_DEGREE", "CONVENTIONS", "PROTOCOLS", "SPECS", "THRESHOLDS", "MetricSpec",
-    "TaskMetric", "angle_histogram", "angular_error_degrees", "build", "confusion_by_image", "confusion_matrix",
-    "delta_mtl", "depth_errors", "iou_from_confusion", "masked_median", "median_from_histogram",
+    "ACCUMULATORS", "BINS", "BINS_PER_DEGREE", "CONVENTIONS", "LABELS", "PROTOCOLS", "SPECS", "THRESHOLDS",
+    "MetricSpec", "TaskMetric", "angle_histogram", "angular_error_degrees", "build", "confusion_by_image",
+    "confusion_matrix", "delta_mtl", "depth_errors", "in_order", "iou_from_confusion", "masked_median",
+    "median_from_histogram", "sort_tasks", "specs_of",
 ]  # fmt: skip
 
 _POOLED = {
@@ -68,6 +70,7 @@ _POOLED = {
     "depth": pooled.PooledDepth,
     "disparity": pooled.PooledDisparity,
     "normals": pooled.PooledNormals,
+    "label": pooled.PooledLabels,
 }
 _MTAN = {
     "semantic": mtan.MtanSemantic,
@@ -84,13 +87,15 @@ ACCUMULATORS: dict[str, dict[str, type[TaskMetric]]] = {
 PROTOCOLS = tuple(ACCUMULATORS)
 
 
-def build(task_name: str, protocol: str = "pooled", **options: int) -> TaskMetric:
+def build(task_name: str, protocol: str = "pooled", like: str | None = None, **options: int) -> TaskMetric:
     """A fresh accumulator.
 
     Args:
         task_name: a key of ``SPECS``.
         protocol: one of ``PROTOCOLS``.
-        options: ``classes`` for ``semantic``; the others take none.
+        like: what it is measured as where that is not its own name: ``"label"``, one label for an image, which MTAN's
+            protocols do not know.
+        options: ``classes`` for ``semantic``, ``ordered`` for ``label``; the others take none.
 
     Raises:
         KitError: an unknown task or protocol, a missing or unknown option.
@@ -98,9 +103,10 @@ def build(task_name: str, protocol: str = "pooled", **options: int) -> TaskMetri
     if protocol not in ACCUMULATORS:
         raise KitError(f"unknown protocol {protocol!r}: {nearest(protocol, PROTOCOLS)}")
     known = ACCUMULATORS[protocol]
-    if task_name not in known:
+    kind = like or task_name
+    if kind not in known:
         raise KitError(f"protocol {protocol!r} does not measure task {task_name!r}: {nearest(task_name, known)}")
-    expected = sorted(inspect.signature(known[task_name]).parameters)
+    expected = sorted(inspect.signature(known[kind]).parameters)
     if sorted(options) != expected:
         raise KitError(f"metrics of {task_name!r}: expected the options {expected}, found {sorted(options)}")
-    return known[task_name](**options)
+    return known[kind](**options)

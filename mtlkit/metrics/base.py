@@ -18,7 +18,7 @@ from .functional import WIDE
 class TaskMetric(torchmetrics.Metric):
     """Accumulates one task's metrics over a split: ``update`` batch by batch, then ``compute()`` gives a dict.
 
-    The dict has a scalar tensor for each metric of ``SPECS[task]``, in that order. The prediction is what
+    The dict has a scalar tensor for each metric of ``specs_of(task)``, in that order. The prediction is what
     ``Task.predict`` gives. One of another size than the target is resized to it: class ids to the nearest pixel,
     everything else bilinearly. A subclass says which task it measures, adds a batch, and computes.
     """
@@ -86,3 +86,26 @@ class Normals(TaskMetric):
         # also where the size fits: a unit vector in half precision may be 0.4 % too long, which acos turns into
         # several degrees
         return unit(super()._resize(prediction, size))
+
+
+class Labels(TaskMetric):
+    """What is measured of one label for an image: class ids (B,); a target of -1 is unknown."""
+
+    task = "label"
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            prediction: class ids (B,).
+            target: class ids (B,), -1 is unknown.
+
+        Raises:
+            KitError: another shape than (B,), different ones, or a prediction that is not of an integer type.
+        """
+        if prediction.shape != target.shape or target.ndim != 1 or prediction.is_floating_point():
+            raise KitError(
+                f"{self.task}: expected integer class ids (B,) = {tuple(target.shape)}, "
+                f"found {prediction.dtype} {tuple(prediction.shape)}; give task.predict(raw)"
+            )
+        self._add(prediction, target)

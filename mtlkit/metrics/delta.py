@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from ..errors import KitError, nearest
-from .specs import SPECS
+from .specs import SPECS, in_order
 
 # sign of "better". Nash-MTL's Delta m% and ASTMT's average drop are the same number: how much worse, in percent.
 CONVENTIONS = {"kit": 1.0, "nash": -1.0, "astmt": -1.0}
@@ -76,9 +76,8 @@ def _gain(key: str, value: float, base: float, higher: bool) -> float:
 def _higher(key: str, given: Mapping[str, bool]) -> bool:
     if key in given:
         return given[key]
-    task, _, name = key.partition("/")
-    known = {f"{task}/{spec.name}": spec.higher_is_better for spec in SPECS.get(task, ())}
-    if key not in known:
-        hint = nearest(key, known or SPECS)
-        raise KitError(f"delta_mtl: no direction for {key!r}: {hint}; or give higher_is_better={{{key!r}: True}}")
-    return known[key]
+    if found := in_order([key]):
+        return found[key].higher_is_better
+    task = key.partition("/")[0]
+    hint = nearest(key, [f"{task}/{spec.name}" for spec in SPECS.get(task, ())] or SPECS)
+    raise KitError(f"delta_mtl: no direction for {key!r}: {hint}; or give higher_is_better={{{key!r}: True}}")

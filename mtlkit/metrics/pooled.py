@@ -1,4 +1,4 @@
-"""Protocol ``pooled``: all pixels of the split count alike, however it is cut into batches.
+"""Protocol ``pooled``: all pixels (or labels) of the split count alike, however it is cut into batches.
 
 Shapes: B batch, C channels, H/W size, K classes.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..losses import valid_normals
-from .base import Normals, Semantic, TaskMetric
+from .base import Labels, Normals, Semantic, TaskMetric
 from .functional import (
     BINS,
     BINS_PER_DEGREE,
@@ -97,3 +97,31 @@ class PooledNormals(Normals):
         under = {f"within_{t:g}": self.histogram[: int(t * BINS_PER_DEGREE)].sum() for t in THRESHOLDS}
         shares = {name: pixels.to(WIDE) / count for name, pixels in under.items()}
         return {"mean": self.angle_sum / count, "median": median_from_histogram(self.histogram), **shares}
+
+
+class PooledLabels(Labels):
+    """Share of the images whose class is right and, of classes in an order, of those at most one class off; an image
+    whose label is not known does not count.
+
+    The accuracy that AFANet's code takes over all samples, and the "exact" and "1-off" of papers on Adience (Levi and
+    Hassner, CVPR Workshops 2015), which are percent there and fractions here.
+    """
+
+    hits: Tensor
+    near: Tensor
+    count: Tensor
+
+    def __init__(self, ordered: bool) -> None:
+        super().__init__()
+        self.ordered = ordered
+        self._add_sums("hits", "near", "count", dtype=torch.int64)
+
+    def _add(self, prediction: Tensor, target: Tensor) -> None:
+        known_B, off_B = target >= 0, (prediction - target).abs()
+        self.hits += (known_B & (off_B == 0)).sum()
+        self.near += (known_B & (off_B <= 1)).sum()
+        self.count += known_B.sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        shares = {"accuracy": self.hits.to(WIDE) / self.count, "one_off": self.near.to(WIDE) / self.count}
+        return shares if self.ordered else {"accuracy": shares["accuracy"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 THRESHOLDS = (11.25, 22.5, 30.0)  # degrees, the three that papers on NYUv2 report
@@ -45,3 +46,39 @@ SPECS: dict[str, tuple[MetricSpec, ...]] = {
         *(MetricSpec(f"within_{t:g}", True, "", True, f"within {t:g}°") for t in THRESHOLDS),
     ),
 }
+
+# Of a task with one label for an image: there are as many of those as datasets, so they have no names here. The second
+# number is for classes in an order, such as age groups.
+LABELS = (
+    MetricSpec("accuracy", True, "", True, "accuracy"),
+    MetricSpec("one_off", True, "", True, "1-off"),
+)
+
+
+def specs_of(task: str) -> tuple[MetricSpec, ...]:
+    """What is measured of the task with this name: a name that is not in ``SPECS`` is one of a label for an image.
+
+    >>> [spec.name for spec in specs_of("depth")], [spec.name for spec in specs_of("gender")]
+    (['abs_err', 'rel_err'], ['accuracy', 'one_off'])
+    """
+    return SPECS.get(task, LABELS)
+
+
+def sort_tasks(names: Iterable[str]) -> list[str]:
+    """Names of tasks as tables and figures show them: in the order of ``SPECS``, then the others as they come; each
+    once.
+    """
+    present = dict.fromkeys(names)
+    return [name for name in dict.fromkeys([*SPECS, *present]) if name in present]
+
+
+def in_order(keys: Iterable[str]) -> dict[str, MetricSpec]:
+    """The keys ``task/metric`` that have a specification, as tables show them.
+
+    >>> list(in_order(["gender/accuracy", "depth/rel_err", "depth/abs_err", "depth/loss"]))
+    ['depth/abs_err', 'depth/rel_err', 'gender/accuracy']
+    """
+    present = dict.fromkeys(keys)
+    tasks = sort_tasks(key.partition("/")[0] for key in present)
+    found = {f"{task}/{spec.name}": spec for task in tasks for spec in specs_of(task)}
+    return {key: spec for key, spec in found.items() if key in present}

@@ -13,6 +13,12 @@ valid name. A sweep is a recipe with a ``[sweep]`` table:
 
 A recipe may start from another one, ``extends = "other"``, and say only what differs.
 Lists elsewhere are just lists.
+
+Where a network starts:
+
+    init_from = ["single"]               # its trunks from single-task nets: those that ``Recipe.singles`` describes
+    init_from = ["runs/rooms/0123456789ab", ...]     # or from these runs; a relative path is the recipe file's
+    pretrained = "imagenet"              # its ResNet trunks, or those of the single-task nets, from ImageNet weights
 """
 
 from __future__ import annotations
@@ -20,10 +26,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import pydantic
 import tomli_w
@@ -32,7 +39,12 @@ from pydantic import Field
 from ..errors import KitError, nearest
 from ..metrics import PROTOCOLS
 
+if TYPE_CHECKING:
+    from ..architectures import MultiTaskModel
+    from ..tasks import Task
+
 NUMERICS_VERSION = 1  # part of every run's id: raise it when the same recipe would give other numbers
+SINGLE = "single"  # the architecture that others start from
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -95,6 +107,8 @@ class Recipe(_Table):
     augmentation: Named = Named(name="none")
     loop: Literal["joint"] = "joint"
     normalise: Literal["none", "imagenet", "raw255", "ti"] = "none"  # MTAN feeds images in [0, 1]
+    init_from: list[str] = []  # run folders of single-task nets that the trunks start from, or the word "single"
+    pretrained: Literal["", "imagenet"] = ""  # "imagenet": ResNet trunks start from torchvision's weights
     epochs: Positive = 200
     batch: Positive = 2
     drop_last: bool = False
@@ -115,32 +129,101 @@ class Recipe(_Table):
             raise ValueError("average_last is a mean over evaluations of the test split; leave select and evaluate_on")
         return self
 
+    @pydantic.field_validator("init_from")
+    @classmethod
+    def _runs_by_their_ids(cls, entries: list[str]) -> list[str]:
+        if SINGLE in entries and len(entries) > 1:
+            raise ValueError(f'"{SINGLE}" means one net for each task, and stands alone')
+        for entry in entries:
+            if entry != SINGLE and not re.fullmatch("[0-9a-f]{12}", Path(entry).name):
+                raise ValueError(
+                    f'a run folder ends in an id such as 0123456789ab, found {entry!r}; or type "{SINGLE}"'
+                )
+        return entries
+
     @property
     def label(self) -> str:
-        """A short name for figures: architecture, weighting, tasks."""
+        """A short name for figures: architecture, weighting, tasks, fold."""
         backbone = self.architecture.options.get("backbone", "segnet")
         network = self.architecture.name + (f" {backbone}" if backbone != "segnet" else "")
-        return f"{network} · {self.weighting.name} · {'+'.join(self.tasks)} · seed {self.seed}"
+        fold = f" · fold {options['fold']}" if "fold" in (options := self.dataset.options) else ""
+        return f"{network} · {self.weighting.name} · {'+'.join(self.tasks)}{fold} · seed {self.seed}"
 
     def canonical(self) -> dict[str, Any]:
         """Everything that decides the numbers, with every default written out: equal recipes have equal canonical
-        forms.
+        forms. Runs that it starts from are there by their ids, without the rest of their paths.
         """
         content = self.model_dump(exclude={"name", "about"})
+        content["init_from"] = [Path(entry).name for entry in self.init_from]
+        for key in ("init_from", "pretrained"):  # younger than the first runs, which keep their ids
+            if not content[key]:
+                del content[key]
         for key, registry in _registries().items():
             defaults = {k: p.default for k, p in registry.options(content[key]["name"]).items()}
             content[key] = defaults | content[key]
         content["dataset"].pop("root", None)  # where the files lie is no part of what they are
+        if not content["dataset"]["packed"]:  # where it is, the fingerprint differs too
+            del content["dataset"]["packed"]
         return content
 
     def identity(self, fingerprint: str) -> str:
-        """The id of a run of this recipe on data with this fingerprint: 12 hexadecimal digits of a sha256."""
+        """The id of a run of this recipe on data with this fingerprint: 12 hexadecimal digits of a sha256.
+
+        The ids of the runs that it starts from are a part of it, however they were named and in whatever order.
+        """
         content = {"recipe": self.canonical(), "data": fingerprint, "numerics": NUMERICS_VERSION}
+        if self.init_from:
+            content["recipe"]["init_from"] = sorted(path.name for path in self.sources(fingerprint, Path()))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def toml(self) -> str:
         """The recipe as a file that ``load`` reads back."""
         return tomli_w.dumps(self.model_dump())
+
+    def network(self, tasks: Sequence[Task], size: Sequence[int]) -> MultiTaskModel:
+        """Its network for these tasks, freshly initialised; one that is made for a size is made for ``size`` (height,
+        width), that of the images, where the recipe does not say it.
+        """
+        from ..architectures import ARCHITECTURES, build
+
+        name, options = self.architecture.name, self.architecture.options
+        derived = {"size": list(size)} if "size" in ARCHITECTURES.options(name) else {}
+        return build(name, tasks, **derived | options)
+
+    def singles(self) -> list[Self]:
+        """The single-task nets that ``init_from = ["single"]`` stands for, one for each task; none where it says else.
+
+        They have architecture ``single`` and equal weighting, and are without what a single net does not know: other
+        options of the architecture, multipliers of other parameter groups, and a metric of another task to select by
+        (in its place: ``loss``). All else is the same, the name too.
+        """
+        if self.init_from != [SINGLE]:
+            return []
+        architectures = _registries()["architecture"]
+        network = {key: option.default for key, option in architectures.options(self.architecture.name).items()}
+        network |= self.architecture.options  # this architecture's defaults may be others than those of ``single``
+        known = {key: value for key, value in network.items() if key in architectures.options(SINGLE)}
+        multipliers = {key: value for key, value in self.optimiser.multipliers.items() if key in ("backbone", "heads")}
+        changes = {
+            "architecture": Named(name=SINGLE, **known),
+            "weighting": Named(name="equal"),
+            "optimiser": self.optimiser.model_copy(update={"multipliers": multipliers}),
+            "init_from": [],
+        }
+        return [
+            self.model_copy(update=changes | {"tasks": [task], "select": self._select_for(task)}) for task in self.tasks
+        ]
+
+    def _select_for(self, task: str) -> str:
+        return self.select if self.select.partition("/")[0] in ("", "loss", task) else "loss"
+
+    def sources(self, fingerprint: str, folder: Path) -> list[Path]:
+        """The run folders that it starts from; those of ``"single"`` lie in ``folder``, beside the runs of this recipe,
+        and are on data with the same fingerprint.
+        """
+        if self.init_from == [SINGLE]:
+            return [folder / recipe.identity(fingerprint) for recipe in self.singles()]
+        return [Path(entry) for entry in self.init_from]
 
 
 def _registries():
@@ -190,6 +273,7 @@ def _read(name: str, below: tuple[Path, ...]) -> dict[str, Any]:
         raise KitError(f"recipe {path} extends itself, by way of {', '.join(map(str, below))}; extend another one")
     if not isinstance(base := table.pop("extends", ""), str):
         raise KitError(f'recipe {path}: extends is the name of a recipe, found {base!r}; type extends = "mtan-nyuv2"')
+    _anchor(table, path.parent)
     if base:
         base = str(path.parent / base) if base.endswith(".toml") else base
         inherited = _read(base, (*below, path.resolve()))
@@ -230,17 +314,36 @@ def make(table: Mapping[str, Any]) -> Recipe:
         for key, registry in _registries().items():
             named = getattr(recipe, key)
             registry.check(named.name, named.options)
+        _registries()["augmentation"].build(recipe.augmentation.name, **recipe.augmentation.options)  # its values too
     except KitError as error:
         raise KitError(f"recipe {recipe.name!r}: {error}") from error
     return recipe
 
 
 def _anchored(table: dict[str, Any]) -> dict[str, Any]:
-    """A root as an absolute path: a kernel of a batch works in the folder of its run."""
+    """Paths as absolute ones: a kernel of a batch works in the folder of its run."""
     dataset = table.get("dataset")
     if isinstance(dataset, dict) and isinstance(dataset.get("root"), str):
         table["dataset"] = dataset | {"root": str(Path(dataset["root"]).expanduser().absolute())}
+    _anchor(table, Path())
     return table
+
+
+def _anchor(table: dict[str, Any], folder: Path) -> None:
+    """Make the runs that a recipe starts from absolute paths, seen from a folder, wherever its sweep names them too."""
+
+    def anchored(value: Any) -> Any:
+        if isinstance(value, list):
+            return [anchored(part) for part in value]
+        if not isinstance(value, str) or value == SINGLE:
+            return value
+        return str((folder / Path(value).expanduser()).absolute())
+
+    sweep = table.get("sweep")
+    variants = sweep.get("variants") if isinstance(sweep, dict) else None
+    for place in (table, sweep, *(variants if isinstance(variants, list) else ())):
+        if isinstance(place, dict) and isinstance(place.get("init_from"), list):
+            place["init_from"] = anchored(place["init_from"])
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Tables and ``report.html`` from run folders: mean ± standard deviation over seeds, Δ_MTL, cost, and the floor.
+"""Tables and ``report.html`` from run folders: mean ± standard deviation over seeds or folds, Δ_MTL, cost, the floor.
 
-The baseline of a run is the run, or the runs of one task each, with the same dataset, backbone, width, size, epochs and
-seed and the architecture ``single``. The floor is the best constant prediction: a model that does not clear it has
-learned nothing.
+The baseline of a run is the run, or the runs of one task each, with the same dataset (and fold), backbone, width, size,
+epochs and seed and the architecture ``single``. The floor is the best constant prediction: a model that does not clear
+it has learned nothing.
 """
 
 from .page import figures, first_seed, side_by_side, write_html

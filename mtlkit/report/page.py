@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from .. import datasets, files, metrics, plots
 from ..runs import Run
 from ..transforms import NORMALISATIONS
-from .rows import FLOOR, Entry
+from .rows import FLOOR, Entry, fold_of
 from .tables import footnotes, table
 
 
@@ -34,42 +34,45 @@ def figures(rows: Sequence[Entry], protocol: str = "pooled") -> dict[str, Figure
 
 
 def first_seed(rows: Sequence[Entry]) -> dict[str, list[Run]]:
-    """The runs of each row's smallest seed, by the name of the row; a baseline may be several single-task runs."""
-    return {
-        entry.name: [run for run in entry.runs if run.recipe.seed == min(entry.seeds)] for entry in rows if entry.runs
-    }
+    """The runs of each row's smallest seed (and fold), by the name of the row; a baseline may be several single-task
+    runs.
+    """
+    return {entry.name: entry.at(min(entry.seeds)) for entry in rows if entry.runs}
 
 
 def side_by_side(rows: Sequence[Entry], indices: Sequence[int] = (0, 1), cell: float = 1.2) -> Figure:
-    """What every row predicts for the same samples: a row a task, a column a model; ``cell`` is in inches."""
+    """What every row predicts for the same samples: a row a task, a column a model; ``cell`` is in inches.
+
+    Where the dataset has folds, the samples are held out in one of them; a row without a run of it stays empty.
+    """
     runs = [entry for entry in rows if entry.runs]
-    recipe = runs[0].runs[0].recipe
+    first = min(runs[0].seeds)
+    recipe = runs[0].at(first)[0].recipe
     dataset = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options)
     pictures, names = [], []
-    predicted = [_predictions(entry, dataset, indices) for entry in runs]
-    order = [task for task in metrics.SPECS if any(task in p for p in predicted)]
+    predicted = [_predictions(entry, fold_of(first), dataset, indices) for entry in runs]
+    order = metrics.sort_tasks(task for found in predicted for task in found)
     for place, index in enumerate(indices):
         sample = dataset[index]
-        for task in order:
-            limits = plots.value_limits(sample[task]) if task in ("depth", "disparity") else None
-            blank = np.full((*dataset.size, 3), 255, np.uint8)
-            line = [plots.picture("image", sample["image"]), plots.picture(task, sample[task], limits)]
-            line += [plots.picture(task, p[task][place], limits) if task in p else blank for p in predicted]
+        for name in order:
+            task = dataset.tasks[name]
+            limits = plots.value_limits(sample[name]) if name in ("depth", "disparity") else None
+            line = [plots.picture("image", sample["image"]), plots.cell_of(task, sample[name], limits)]
+            line += [plots.cell_of(task, p[name][place], limits) if name in p else "" for p in predicted]
             pictures.append(line)
-            names.append(task)
+            names.append(name)
     return plots.picture_grid(
         pictures, ["image", "target", *(entry.name.replace(", ", "\n") for entry in runs)], names, cell=cell
     )
 
 
-def _predictions(entry: Entry, dataset, indices: Sequence[int]) -> dict[str, list]:
-    """task -> predictions for the samples, by the entry's runs of its smallest seed."""
+def _predictions(entry: Entry, fold: int | None, dataset, indices: Sequence[int]) -> dict[str, list]:
+    """task -> predictions for the samples, by the entry's runs of its smallest seed, of this fold."""
     import torch
 
     found: dict[str, list] = {}
-    for run in entry.runs:
-        if run.recipe.seed != min(entry.seeds):
-            continue
+    repeats = [repeat for repeat in entry.seeds if fold_of(repeat) == fold]
+    for run in entry.at(min(repeats)) if repeats else []:
         model, normalise = run.model(), NORMALISATIONS[run.recipe.normalise]
         images = torch.stack([normalise(dataset[i]["image"]) for i in indices])
         with torch.no_grad():

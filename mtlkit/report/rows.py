@@ -14,34 +14,63 @@ from ..recipes import Recipe
 from ..runs import Run
 
 FLOOR = "constant (floor)"
+Repeat = int | tuple[int, int]  # a seed; seed and fold where the dataset has folds
 
 
 @dataclasses.dataclass
 class Entry:
-    """One row of a table: the same recipe over several seeds; single-task runs of different tasks join into one row.
+    """One row of a table: the same recipe over several seeds and folds; single-task runs of different tasks join into
+    one row.
 
     Attributes:
         name: what it is, in words.
-        seeds: seed -> "task/metric" -> value.
+        seeds: seed -> "task/metric" -> value; of a dataset with folds, (seed, fold) -> the same.
         delta: seed -> Δ_MTL in percent; empty for the baseline and where there is none.
-        parameters, macs, seconds: of all its networks together; seconds are the mean over seeds.
+        parameters, macs, seconds: of all its networks together; seconds are the mean over seeds and folds.
         runs: every run it was made from.
         chosen_on_test: True where a checkpoint was selected by a test metric.
+        random_start: True where ImageNet weights were wanted and could not be had.
         unconfirmed: metrics of a published row that were not checked against its paper.
     """
 
     name: str
-    seeds: dict[int, dict[str, float]]
-    delta: dict[int, float] = dataclasses.field(default_factory=dict)
+    seeds: dict[Repeat, dict[str, float]]
+    delta: dict[Repeat, float] = dataclasses.field(default_factory=dict)
     parameters: int | None = None
     macs: int | None = None
     seconds: float | None = None
     runs: list[Run] = dataclasses.field(default_factory=list)
     chosen_on_test: bool = False
+    random_start: bool = False
     unconfirmed: frozenset[str] = frozenset()
 
     def values(self, key: str) -> list[float]:
         return [scores[key] for scores in self.seeds.values() if key in scores]
+
+    @property
+    def seed_numbers(self) -> list[int]:
+        """The seeds, without folds."""
+        return sorted({repeat[0] if isinstance(repeat, tuple) else repeat for repeat in self.seeds})
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds; none where the dataset has none."""
+        return sorted({fold_of(repeat) for repeat in self.seeds} - {None})
+
+    def at(self, repeat: Repeat) -> list[Run]:
+        """The runs of one seed (and fold)."""
+        return [run for run in self.runs if repeat_of(run.recipe) == repeat]
+
+
+def fold_of(repeat: Repeat) -> int | None:
+    """The fold of a repetition; None where the dataset has none."""
+    return repeat[1] if isinstance(repeat, tuple) else None
+
+
+def repeat_of(recipe: Recipe) -> Repeat:
+    """Which repetition of its row a run is: its seed, or seed and fold where the dataset has folds."""
+    fold = recipe.canonical()["dataset"].get("fold")
+    return recipe.seed if fold is None else (recipe.seed, fold)
 
 
 def entries(runs: Iterable[Run], protocol: str = "pooled", by: str = "metric") -> list[Entry]:
@@ -83,18 +112,19 @@ def _one_task_each(recipe: Recipe) -> bool:
 
 
 def _group(recipe: Recipe) -> str:
-    """Runs with the same group differ in the seed alone, or are single-task runs of different tasks."""
+    """Runs with the same group differ in seed and fold alone, or are single-task runs of different tasks."""
     content = recipe.canonical()
     del content["seed"]
+    content["dataset"].pop("fold", None)
     if _one_task_each(recipe):
         del content["tasks"], content["weighting"]
     return json.dumps(content, sort_keys=True)
 
 
-def _baseline_key(recipe: Recipe, seed: int) -> str:
+def _baseline_key(recipe: Recipe) -> str:
     content = recipe.canonical()
-    network = {key: content["architecture"].get(key) for key in ("backbone", "width")}
-    return json.dumps([content["dataset"], network, content["epochs"], seed], sort_keys=True)
+    network = [content["architecture"].get("backbone", "segnet"), content["architecture"].get("width")]  # dense: SegNet
+    return json.dumps([content["dataset"], network, content["epochs"], recipe.seed], sort_keys=True)
 
 
 def _entry(runs: list[Run], varying: list[str], protocol: str) -> Entry:
@@ -102,10 +132,11 @@ def _entry(runs: list[Run], varying: list[str], protocol: str) -> Entry:
     entry = Entry(name=_name(recipe, varying), seeds={}, runs=runs)
     networks: dict[tuple, Run] = {}
     for run in runs:
-        entry.seeds.setdefault(run.recipe.seed, {}).update(_numbers(run.result["metrics"][protocol]))
+        entry.seeds.setdefault(repeat_of(run.recipe), {}).update(_numbers(run.result["metrics"][protocol]))
         networks[tuple(run.recipe.tasks)] = run
         selected = run.result.get("selected")
         entry.chosen_on_test |= bool(selected) and selected["split"] == "test"
+        entry.random_start |= bool(run.random_start)
     entry.parameters = sum(run.result["parameters"] for run in networks.values())
     entry.macs = sum(run.result["macs"] for run in networks.values())
     entry.seconds = sum(run.result["seconds"] for run in runs) / len(entry.seeds)
@@ -113,26 +144,28 @@ def _entry(runs: list[Run], varying: list[str], protocol: str) -> Entry:
 
 
 def _add_delta(rows: list[Entry], by: str) -> None:
-    """Δ_MTL of every row that has a baseline with its seed and all its metrics."""
+    """Δ_MTL of every row that has a baseline with its seed, its fold and all its metrics."""
     baselines: dict[str, dict[str, float]] = {}
     for entry in rows:
         if entry.runs[0].recipe.architecture.name == "single":
-            for seed, scores in entry.seeds.items():
-                baselines.setdefault(_baseline_key(entry.runs[0].recipe, seed), {}).update(scores)
+            for repeat, scores in entry.seeds.items():
+                baselines.setdefault(_baseline_key(entry.at(repeat)[0].recipe), {}).update(scores)
     for entry in rows:
         if entry.runs[0].recipe.architecture.name == "single":
             continue
-        for seed, scores in entry.seeds.items():
-            baseline = baselines.get(_baseline_key(entry.runs[0].recipe, seed), {})
+        for repeat, scores in entry.seeds.items():
+            baseline = baselines.get(_baseline_key(entry.at(repeat)[0].recipe), {})
             if set(scores) <= set(baseline):
-                entry.delta[seed] = metrics.delta_mtl(scores, {key: baseline[key] for key in scores}, by=by)
+                entry.delta[repeat] = metrics.delta_mtl(scores, {key: baseline[key] for key in scores}, by=by)
 
 
 def _floor(runs: list[Run], protocol: str) -> Entry:
-    scores: dict[str, float] = {}
+    """It depends on the data alone, so on folds and not on seeds."""
+    scores: dict[Repeat, dict[str, float]] = {}
     for run in runs:
-        scores.update(_numbers(run.result["floor"].get(protocol, {})))
-    return Entry(name=FLOOR, seeds={0: scores})
+        repeat = repeat_of(run.recipe.model_copy(update={"seed": 0}))
+        scores.setdefault(repeat, {}).update(_numbers(run.result["floor"].get(protocol, {})))
+    return Entry(name=FLOOR, seeds=scores)
 
 
 def _numbers(scores: dict[str, float | None]) -> dict[str, float]:
@@ -143,10 +176,18 @@ def _numbers(scores: dict[str, float | None]) -> dict[str, float]:
 
 
 def _varying(recipes: list[Recipe]) -> list[str]:
-    """Dotted keys, apart from the name-giving ones, that differ between the recipes."""
+    """Dotted keys, apart from the name-giving ones, that differ between the recipes: in value, or by standing in some
+    recipes of an architecture and weighting and not in others. What comes with an architecture tells nothing new.
+    """
     flat = [_flatten(recipe.model_dump(exclude={"name", "about", "seed", "tasks"})) for recipe in recipes]
-    keys = sorted(set().union(*flat) - {"architecture.name", "weighting.name"})
-    return [key for key in keys if len({json.dumps(f.get(key)) for f in flat}) > 1]
+    keys = sorted(set().union(*flat) - {"architecture.name", "weighting.name", "dataset.fold"})
+    return [key for key in keys if _differs(key, flat)]
+
+
+def _differs(key: str, flat: list[dict[str, Any]]) -> bool:
+    values = {json.dumps(f[key]) for f in flat if key in f}
+    kinds = {(f["architecture.name"], f["weighting.name"], key in f) for f in flat}
+    return len(values) > 1 or len({kind[:2] for kind in kinds}) < len(kinds)
 
 
 def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -164,8 +205,12 @@ def _name(recipe: Recipe, varying: list[str]) -> str:
         parts = [recipe.architecture.name]
     else:
         parts = [recipe.architecture.name, recipe.weighting.name]
-    parts += [f"{key.split('.')[-1]}={flat[key]}" for key in varying if key in flat]
+    parts += [f"{key.split('.')[-1]}={_text(flat[key])}" for key in varying if flat.get(key) not in (None, "", [])]
     return ", ".join(parts)
+
+
+def _text(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _protocols(runs: list[Run]) -> str:

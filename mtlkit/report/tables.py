@@ -13,12 +13,13 @@ from .rows import Entry
 
 
 def table(rows: Sequence[Entry]) -> pd.DataFrame:
-    """The rows as a person reads them: percent where the papers print percent, mean ± standard deviation over seeds.
+    """The rows as a person reads them: percent where the papers print percent, mean ± standard deviation over seeds
+    and folds.
 
     ``?`` stands behind a published value that was not checked against its paper, † behind the name of a row whose
-    epoch was chosen by a test metric.
+    epoch was chosen by a test metric, ‡ behind one that began at random for want of ImageNet weights.
     """
-    keys = _keys(rows)
+    keys = metrics.in_order(_present(rows))
     plain = [_heading(key) for key in keys]  # two tasks may have metrics of one name
     headings = {k: f"{k.partition('/')[0]} {h}" if plain.count(h) > 1 else h for k, h in zip(keys, plain, strict=True)}
     lines = {}
@@ -28,16 +29,23 @@ def table(rows: Sequence[Entry]) -> pd.DataFrame:
         line["parameters"] = f"{entry.parameters / 1e6:.2f} M" if entry.parameters else ""
         line["GMACs"] = f"{entry.macs / 1e9:.3f}" if entry.macs else ""
         line["seconds"] = f"{entry.seconds:.0f}" if entry.seconds is not None else ""
-        line["seeds"] = len(entry.seeds) if entry.runs else ""
-        lines[entry.name + (" †" if entry.chosen_on_test else "")] = line
+        line["seeds"] = len(entry.seed_numbers) if entry.runs else ""
+        if any(other.folds for other in rows):
+            line["folds"] = len(entry.folds) or ""
+        marks = (" †" if entry.chosen_on_test else "") + (" ‡" if entry.random_start else "")
+        lines[entry.name + marks] = line
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def footnotes(rows: Sequence[Entry]) -> list[str]:
     """What the marks in a table mean, where there are any."""
     notes = []
+    if repeated := dict.fromkeys(_repeats(entry) for entry in rows if entry.folds and entry.runs):
+        notes.append(f"± standard deviation over {' or '.join(repeated)}")
     if any(entry.chosen_on_test for entry in rows):
         notes.append("† its epoch was chosen by a metric on the test split: compare with care")
+    if any(entry.random_start for entry in rows):
+        notes.append("‡ began at random: ImageNet weights could not be fetched")
     if any(entry.unconfirmed for entry in rows):
         notes.append("? published, not checked against the paper")
     return notes
@@ -48,13 +56,15 @@ def records(rows: Sequence[Entry]) -> list[dict[str, Any]]:
     return [
         {
             "name": entry.name,
-            "metrics": {key: _statistics(entry.values(key)) for key in _keys([entry])},
+            "metrics": {key: _statistics(entry.values(key)) for key in metrics.in_order(_present([entry]))},
             "delta_mtl": _statistics(list(entry.delta.values())) if entry.delta else None,
             "parameters": entry.parameters,
             "macs": entry.macs,
             "seconds": entry.seconds,
-            "seeds": sorted(entry.seeds),
+            "seeds": entry.seed_numbers,
+            "folds": entry.folds,
             "chosen_on_test": entry.chosen_on_test,
+            "random_start": entry.random_start,
             "runs": [str(run.folder) for run in entry.runs],
         }
         for entry in rows
@@ -65,7 +75,7 @@ def tidy(rows: Sequence[Entry], protocol: str) -> pd.DataFrame:
     """The rows as they are kept in ``data/results``: one line a value, with where it comes from."""
     lines = []
     for entry in rows:
-        values = {key: _statistics(entry.values(key)) for key in _keys([entry])}
+        values = {key: _statistics(entry.values(key)) for key in metrics.in_order(_present([entry]))}
         if entry.delta:
             values["delta_mtl"] = _statistics(list(entry.delta.values()))
         origin = entry.runs[0].result if entry.runs else {"device": "", "versions": {}}
@@ -77,7 +87,8 @@ def tidy(rows: Sequence[Entry], protocol: str) -> pd.DataFrame:
                     "metric": metric,
                     "mean": found["mean"],
                     "std": found["std"],
-                    "seeds": " ".join(map(str, sorted(entry.seeds))),
+                    "seeds": " ".join(map(str, entry.seed_numbers)),
+                    **({"folds": " ".join(map(str, entry.folds))} if entry.folds else {}),
                     "runs": " ".join(run.folder.name for run in entry.runs),
                     "device": origin["device"],
                     "versions": ", ".join(f"{name} {version}" for name, version in origin["versions"].items()),
@@ -89,14 +100,17 @@ def tidy(rows: Sequence[Entry], protocol: str) -> pd.DataFrame:
 # --- numbers as text ---
 
 
-def _keys(rows: Sequence[Entry]) -> list[str]:
-    present = {key for entry in rows for scores in entry.seeds.values() for key in scores}
-    return [f"{task}/{s.name}" for task, specs in metrics.SPECS.items() for s in specs if f"{task}/{s.name}" in present]
+def _present(rows: Sequence[Entry]) -> list[str]:
+    return [key for entry in rows for scores in entry.seeds.values() for key in scores]
+
+
+def _repeats(entry: Entry) -> str:
+    seeds, folds = len(entry.seed_numbers), len(entry.folds)
+    return f"{folds} fold{'s' * (folds > 1)}" + (f" of {seeds} seeds" if seeds > 1 else "")
 
 
 def _spec(key: str) -> metrics.MetricSpec:
-    task, _, name = key.partition("/")
-    return next(spec for spec in metrics.SPECS[task] if spec.name == name)
+    return metrics.in_order([key])[key]
 
 
 def _heading(key: str) -> str:
