@@ -424,3 +424,15 @@ def test_split_shares_all_but_the_heads(backbone, last, trunk, head):
         assert len(model.task_parameters(name)) == head
     groups = model.parameter_groups()
     assert {name: len(group) for name, group in groups.items()} == {"backbone": trunk, "heads": 3 * head}
+
+
+@pytest.mark.parametrize("name", ["split", "cross_stitch"])
+def test_torch_compile_takes_it(name):
+    """Trunks are generators (``layers.steps``), which the compiler must be able to follow."""
+    torch._dynamo.reset()
+    model = build(name, TASKS[:2], width=0.05).eval()
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="eager")(image)
+        for task, raw in model(image).items():
+            torch.testing.assert_close(compiled[task], raw)

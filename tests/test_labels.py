@@ -250,7 +250,7 @@ def test_folds_of_several_seeds_are_pooled_and_told(fake):
 
 def test_what_starts_from_single_nets_says_so(fake):
     rows = report.entries([fake(0, 0.5), fake(0, 0.5, "afa", init_from=["single"])])
-    assert [row.name for row in rows[1:]] == ["split, dwa", "afa, dwa, init_from=single"]
+    assert [row.name for row in rows[1:]] == ["split, dwa", "afa, dwa, from single"]
 
 
 def test_what_belongs_to_an_architecture_is_no_part_of_its_name(fake):

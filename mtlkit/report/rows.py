@@ -205,12 +205,14 @@ def _name(recipe: Recipe, varying: list[str]) -> str:
         parts = [recipe.architecture.name]
     else:
         parts = [recipe.architecture.name, recipe.weighting.name]
-    parts += [f"{key.split('.')[-1]}={_text(flat[key])}" for key in varying if flat.get(key) not in (None, "", [])]
+    parts += [_said(key, flat[key]) for key in varying if flat.get(key) not in (None, "", [])]
     return ", ".join(parts)
 
 
-def _text(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+def _said(key: str, value: Any) -> str:
+    """A setting in the name of a row: ``lr=0.001``, ``from single``."""
+    text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"from {text}" if key == "init_from" else f"{key.split('.')[-1]}={text}"
 
 
 def _protocols(runs: list[Run]) -> str:
