@@ -3,7 +3,8 @@
 Gao, Ma, Zhao, Liu and Yuille, "NDDR-CNN: Layerwise Feature Fusing in Multi-Task CNNs by Neural Discriminative
 Dimensionality Reduction", CVPR 2019; ethanygao/NDDR-CNN for the constants. The convolutions start diagonal (0.9 from
 the task's own feature, 0.1 from the other), on trunks that start from trained single-task nets. The paper's trunk is a
-VGG-16, whose five poolings are the places of the units on SegNet's encoder here.
+VGG-16, behind whose five poolings the units stand, as they do in SegNet's encoder here; that they also stand between
+the steps of its decoder is ours.
 
 The *shortcut* variant brings the outputs of all units of a task to the size of the last, concatenates them and reduces
 them by one 1x1 convolution for each task (a port shares one among the tasks, by mistake).
@@ -64,7 +65,7 @@ class NDDR(Exchanging):
         tasks: one trunk and one head are made for each.
         backbone: a key of ``BACKBONES``; the shortcut needs a ResNet.
         width: scales every channel count.
-        own: of the task's own feature at the start (alpha), in [0, 1]; 1 makes T single networks.
+        own: of the task's own feature at the start (alpha), in [0, 1]; 1 makes T single networks but for the normalisation.
         norm: a key of ``NORMS``.
         shortcut: the variant whose heads read the outputs of all units.
         shared_downsample: True as AFANet released it; see ``dual``.
