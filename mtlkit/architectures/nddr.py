@@ -65,7 +65,8 @@ class NDDR(Exchanging):
         tasks: one trunk and one head are made for each.
         backbone: a key of ``BACKBONES``; the shortcut needs a ResNet.
         width: scales every channel count.
-        own: of the task's own feature at the start (alpha), in [0, 1]; 1 makes T single networks but for the normalisation.
+        own: of the task's own feature at the start (alpha), in [0, 1]; 1 makes T single networks but for the units'
+            normalisation.
         norm: a key of ``NORMS``.
         shortcut: the variant whose heads read the outputs of all units.
         shared_downsample: True as AFANet released it; see ``dual``.
