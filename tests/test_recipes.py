@@ -261,6 +261,12 @@ def test_the_twin_on_rooms_differs_in_the_dataset_alone():
         assert real.model_dump(exclude=changed) == twin.model_dump(exclude=changed)
 
 
+def test_one_network_of_a_sweep_is_named_whatever_options_the_others_have():
+    runs = recipes.expand("mtan-nyuv2", {"architecture.name": "split", "weighting.name": "equal", "seed": 0})
+    together = [r.architecture.options for r in runs if len(r.tasks) == 3]
+    assert together == [{}, {"preset": "wide"}, {"preset": "deep"}, {"backbone": "resnet50-deeplabv3"}]
+
+
 def test_the_sweep_can_choose_on_validation():
     chosen = {"dataset.holdout": True, "evaluate_on": "validation", "average_last": 1, "select": "loss"}
     assert len(recipes.expand("mtan-nyuv2", chosen)) == 117

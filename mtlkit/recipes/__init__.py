@@ -297,7 +297,7 @@ def expand(name: str, overrides: Mapping[str, Any] | None = None) -> list[Recipe
     """Every run of a sweep, in order and without repetition; a recipe without ``[sweep]`` is a sweep of one."""
     table = read(name)
     sweep = table.pop("sweep", {})
-    recipes = [make(_overridden(table, {**point, **(overrides or {})})) for point in _points(sweep)]
+    recipes = [make(_overridden(_overridden(table, point), overrides or {})) for point in _points(sweep)]
     unique = {json.dumps(recipe.canonical(), sort_keys=True): recipe for recipe in reversed(recipes)}
     return [recipe for recipe in recipes if unique[json.dumps(recipe.canonical(), sort_keys=True)] is recipe]
 
