@@ -88,11 +88,14 @@ def test_tasks_are_the_domains(made):
         assert task.predict(raw).shape == batch[name].shape and task.constant([batch[name]]).sum() == 1
 
 
-def test_a_task_that_no_protocol_measures_says_so_in_one_line(made):
+def test_a_domain_is_measured_by_its_accuracy_under_pooled_alone(made):
     task = read(made).tasks["svhn"]
-    with pytest.raises(KitError, match="does not measure task 'svhn'") as error:
-        task.metrics("pooled")
-    assert "\n" not in str(error.value) and task.directions == {}
+    meter = task.metrics("pooled")
+    meter.update(torch.tensor([1, 2, 3, 0]), torch.tensor([1, 0, 3, -1]))
+    assert meter.compute()["accuracy"].item() == pytest.approx(2 / 3) and task.directions == {"accuracy": True}
+    with pytest.raises(KitError, match="does not measure") as error:
+        task.metrics("mtan")
+    assert "\n" not in str(error.value)
 
 
 def test_training_images_can_be_left_whole(made):
