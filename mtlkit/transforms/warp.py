@@ -115,7 +115,7 @@ class Warping:
 
     def draw(self, whole: tuple[int, int], generator: torch.Generator) -> Warp:
         """A warp for a picture of this size."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         return self.carry(sample, self.draw(tuple(sample["image"].shape[-2:]), generator))
