@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..tasks import Task, classification, depth, semantic
+from ..tasks import Task, classification, depth, disparity, semantic
 from .base import ARCHITECTURES, count_macs, count_parameters
 
 Size = tuple[int, int]  # height, width
@@ -100,6 +100,35 @@ def declare(*entries: Entry) -> None:
 def semantic_of(classes: int) -> Task:
     """A semantic task of so many classes; names do not matter for counting."""
     return semantic(f"class {k}" for k in range(classes))
+
+
+def cityscapes(
+    architecture: str,
+    parameters: int,
+    macs: tuple[int, int, int],
+    options: Mapping[str, Any] | None = None,
+    per_class: int = 65,
+) -> Iterator[Entry]:
+    """The rows of a network for two tasks on Cityscapes: 7 classes at three sizes, then 2 and 19 classes.
+
+    Args:
+        architecture: a registered name.
+        parameters: the reference for 7 classes, two log variances included.
+        macs: the reference for 7 classes at each of ``CITYSCAPES_SIZES``.
+        options: of ``mtlkit.build``.
+        per_class: parameters of one class more; for 2 and 19 classes the reference is reckoned from it.
+    """
+    for classes in (7, 2, 19):
+        yield Entry(
+            dataset=f"cityscapes-{classes}",
+            architecture=architecture,
+            tasks=(semantic_of(classes), disparity()),
+            macs=dict(zip(CITYSCAPES_SIZES, macs, strict=True)) if classes == 7 else {CITYSCAPES_SIZES[0]: None},
+            parameters=parameters + (classes - 7) * per_class,
+            log_variances=2,
+            options=options or {},
+            note=NO_CITYSCAPES_CODE,
+        )
 
 
 AFANET_IMAGE = (classification("gender", ("f", "m")), classification("age", map(str, range(8))))  # Adience

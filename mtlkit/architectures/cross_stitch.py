@@ -24,16 +24,15 @@ from torch import nn
 
 from ..errors import KitError, nearest
 from ..layers import exchange, segnet
-from ..tasks import Task, depth, disparity, normals
+from ..tasks import Task, depth, normals
 from .base import ARCHITECTURES
 from .catalogue import (
     AFANET_IMAGE,
     AFANET_PIXEL,
-    CITYSCAPES_SIZES,
-    NO_CITYSCAPES_CODE,
     NYUV2_SIZE,
     TOO_DEEP,
     Entry,
+    cityscapes,
     declare,
     semantic_of,
 )
@@ -105,16 +104,7 @@ declare(
         log_variances=3,
         options=_SUM,
     ),
-    Entry(
-        dataset="cityscapes-7",
-        architecture="cross_stitch",
-        tasks=(semantic_of(7), disparity()),
-        macs=dict(zip(CITYSCAPES_SIZES, (35_764_830_208, 143_059_320_832, 120_706_301_952), strict=True)),
-        parameters=49_960_988,
-        log_variances=2,
-        options=_SUM,
-        note=NO_CITYSCAPES_CODE,
-    ),
+    *cityscapes("cross_stitch", 49_960_988, (35_764_830_208, 143_059_320_832, 120_706_301_952), _SUM),
     *(
         Entry(
             "adience", "cross_stitch", AFANET_IMAGE, {(224, 224): macs}, parameters, 0, options, note=note, called=name

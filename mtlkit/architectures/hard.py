@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import KitError, nearest
 from ..layers import segnet
-from ..tasks import Task, depth, disparity, normals
+from ..tasks import Task, depth, normals
 from .backbones import BackboneModel
 from .base import ARCHITECTURES, Features
 from .catalogue import (
@@ -30,6 +30,7 @@ from .catalogue import (
     NYUV2_SIZE,
     TOO_DEEP,
     Entry,
+    cityscapes,
     declare,
     semantic_of,
 )
@@ -143,15 +144,7 @@ declare(
         parameters=24_980_679,
         note=NO_CITYSCAPES_CODE,
     ),
-    Entry(
-        dataset="cityscapes-7",
-        architecture="split",
-        tasks=(semantic_of(7), disparity()),
-        macs=dict(zip(CITYSCAPES_SIZES, (19_098_763_264, 76_395_053_056, 64_458_326_016), strict=True)),
-        parameters=25_017_674,
-        log_variances=2,
-        note=NO_CITYSCAPES_CODE,
-    ),
+    *cityscapes("split", 25_017_674, (19_098_763_264, 76_395_053_056, 64_458_326_016)),
     Entry(
         "cityscapes-2", "single", (semantic_of(2),), {CITYSCAPES_SIZES[0]: None}, 24_980_354, note=NO_CITYSCAPES_CODE
     ),
@@ -188,19 +181,9 @@ _WIDE_DEEP = {
 }
 
 for _preset, (_nyuv2, _macs, _cityscapes, _city_macs) in _WIDE_DEEP.items():
-    _city = (semantic_of(7), disparity())
     declare(
         Entry("nyuv2", "split", _SPLIT, {NYUV2_SIZE: _macs}, _nyuv2, 3, {"preset": _preset}),
-        Entry(
-            dataset="cityscapes-7",
-            architecture="split",
-            tasks=_city,
-            macs=dict(zip(CITYSCAPES_SIZES, _city_macs, strict=True)),
-            parameters=_cityscapes,
-            log_variances=2,
-            options={"preset": _preset},
-            note=NO_CITYSCAPES_CODE,
-        ),
+        *cityscapes("split", _cityscapes, _city_macs, {"preset": _preset}),
     )
 
 _IMAGE, _PIXEL = {"backbone": "resnet50"}, {"backbone": "resnet50-deeplabv3plus"}

@@ -33,10 +33,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import resnet, segnet
-from ..tasks import Task, depth, disparity, normals
+from ..tasks import Task, depth, normals
 from .backbones import BackboneModel
 from .base import ARCHITECTURES, Features
-from .catalogue import CITYSCAPES_SIZES, NO_CITYSCAPES_CODE, NYUV2_SIZE, Entry, declare, semantic_of
+from .catalogue import CITYSCAPES_SIZES, NO_CITYSCAPES_CODE, NYUV2_SIZE, Entry, cityscapes, declare, semantic_of
 
 
 class Mask(nn.Sequential):
@@ -213,25 +213,5 @@ declare(
         parameters=38_185_415,
         note=f"{_STAN}; {NO_CITYSCAPES_CODE}",
     ),
-    Entry(
-        dataset="cityscapes-7",
-        architecture="mtan",
-        tasks=(semantic_of(7), disparity()),
-        macs=dict(zip(CITYSCAPES_SIZES, (48_224_010_240, 192_896_040_960, 162_756_034_560), strict=True)),
-        parameters=41_206_986,
-        log_variances=2,
-        note=NO_CITYSCAPES_CODE,
-    ),
-    *(
-        Entry(
-            dataset=f"cityscapes-{classes}",
-            architecture="mtan",
-            tasks=(semantic_of(classes), disparity()),
-            macs={CITYSCAPES_SIZES[0]: None},
-            parameters=parameters,
-            log_variances=2,
-            note=NO_CITYSCAPES_CODE,
-        )
-        for classes, parameters in ((2, 41_206_661), (19, 41_207_766))
-    ),
+    *cityscapes("mtan", 41_206_986, (48_224_010_240, 192_896_040_960, 162_756_034_560)),
 )
