@@ -2,9 +2,7 @@
 
 import collections
 import pickle
-import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -27,12 +25,6 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adience") / "sample"
     Adience.write_sample(folder, 8, size=32)
     return folder
-
-
-@pytest.fixture
-def root(made, tmp_path):
-    """A copy of it to change."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
 def read(root, split="train", **options):

@@ -1,13 +1,13 @@
 """The report on Adience: everything that can be wrong with fold files and images."""
 
 import io
-import os
 import pickle
 import shutil
 from pathlib import Path
 
 import PIL.Image
 import pytest
+from damage import Trap, contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,20 +26,10 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def root(made, tmp_path):
-    """A copy of it to damage."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
 @pytest.fixture(scope="module")
 def first(made):
     """The first face of fold 2, and its cells."""
     return adience_folds.read(made, 2)[0][0]
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_a_sample_is_sound_and_the_report_writes_nothing(root):
@@ -184,16 +174,6 @@ def test_what_is_written_is_read(tmp_path, made):
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
-
-
-class Trap:
-    """Whoever unpickles it makes a folder."""
-
-    def __init__(self, place):
-        self.place = place
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.place),)
 
 
 def picture(size, form="JPEG", mode="RGB"):

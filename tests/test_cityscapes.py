@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from damage import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,10 +38,6 @@ def made(tmp_path_factory):
 def roots(made, tmp_path):
     """A copy of both to change."""
     return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

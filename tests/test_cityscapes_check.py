@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from damage import contents
 
 from mtlkit.datasets import DATASETS, build
 from mtlkit.errors import KitError
@@ -38,10 +39,6 @@ def made(tmp_path_factory):
 def roots(made, tmp_path):
     """A copy of both to damage."""
     return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def cut(place, length=100):

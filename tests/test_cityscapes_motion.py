@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from damage import contents
 from torch.utils.data import DataLoader
 
 from mtlkit import scenes
@@ -41,16 +42,6 @@ def made(tmp_path_factory):
 def release(source, tmp_path):
     """A copy of the official files to damage."""
     return Path(shutil.copytree(source, tmp_path / "release"))
-
-
-@pytest.fixture
-def root(made, tmp_path):
-    """A copy of the sample to damage; another test's files may share its bytes."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def picture(path):

@@ -1,12 +1,12 @@
 """FSV: its sample against the streets it shows, the code of 24 bits, and all that can be wrong with the files."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from damage import contents
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -25,16 +25,6 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("fsv") / "sample"
     FSV.write_sample(root, height=SIZE[0], width=SIZE[1])
     return root
-
-
-@pytest.fixture
-def root(made, tmp_path):
-    """A copy to damage."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def webp(place, values):

@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import scipy.io
 import torch
+from damage import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,10 +38,6 @@ def made(tmp_path_factory):
 def roots(made, tmp_path):
     """A copy of both to damage."""
     return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

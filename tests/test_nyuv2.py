@@ -4,13 +4,12 @@ import json
 import os
 import pickle
 import re
-import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from damage import contents
 
 from mtlkit import cli, recipes, scenes, training
 from mtlkit.datasets import DATASETS, build, layout, nyuv2
@@ -27,12 +26,6 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nyuv2") / "sample"
     NYUv2.write_sample(folder, height=32, width=64)
     return folder
-
-
-@pytest.fixture
-def root(made, tmp_path):
-    """A copy of it to damage."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
 def change(path, edit):
@@ -202,10 +195,6 @@ def test_a_network_trains_on_it_with_the_augmentation_of_mtan(made, tmp_path):
 
 
 # --- writing a sample -------------------------------------------------------------------------------------------------
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_the_same_sample_twice_is_the_same_bytes(made, tmp_path):

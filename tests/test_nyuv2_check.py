@@ -6,10 +6,10 @@ import json
 import os
 import pickle
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import Trap, contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,32 +28,12 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def root(made, tmp_path):
-    """A copy of it to damage."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
 def change(path, edit):
     array = np.load(path)
     np.save(path, result if (result := edit(array)) is not None else array)
 
 
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 # --- files that cannot be read ----------------------------------------------------------------------------------------
-
-
-class Trap:
-    """Whoever unpickles it makes a folder."""
-
-    def __init__(self, place):
-        self.place = place
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.place),)
 
 
 def objects(root):

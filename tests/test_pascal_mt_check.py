@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.io
+from damage import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,15 +27,6 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pascal") / "sample"
     PascalMT.write_sample(folder, height=SIZE[0], width=SIZE[1])
     return folder
-
-
-@pytest.fixture
-def root(made, tmp_path):
-    return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def at(place):

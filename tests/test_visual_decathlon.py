@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from damage import contents
 
 from mtlkit import cli, plots
 from mtlkit.datasets import DATASETS, build
@@ -29,12 +30,6 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("decathlon") / "sample"
     Decathlon.write_sample(folder, 2, domains=SOME)
     return folder
-
-
-@pytest.fixture
-def root(made, tmp_path):
-    """A copy of it to change."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
 def read(root, split="train", **options):
@@ -252,10 +247,6 @@ def test_a_glance_shows_every_domain(made):
 
 
 # --- what is written --------------------------------------------------------------------------------------------------
-
-
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_the_same_sample_twice_is_the_same_bytes(made, tmp_path):

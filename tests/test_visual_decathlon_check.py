@@ -2,14 +2,13 @@
 
 import io
 import json
-import os
 import pickle
 import shutil
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from damage import Trap, contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,27 +31,7 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def root(made, tmp_path):
-    """A copy of it to damage."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 # --- images -----------------------------------------------------------------------------------------------------------
-
-
-class Trap:
-    """Whoever unpickles it makes a folder."""
-
-    def __init__(self, place):
-        self.place = place
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.place),)
 
 
 def picture(size, form="JPEG", mode="RGB"):
