@@ -49,9 +49,7 @@ class AFA(Exchanging):
         KitError: tasks, backbone, mode or width that do not exist, or dense spatial gates without a size.
     """
 
-    backbones = tuple(
-        name for name in Exchanging.backbones if name.endswith("plus") or "-" not in name and name != "segnet"
-    )
+    backbones = tuple(name for name in Exchanging.backbones if name != "segnet")
     places = ("stage4/0", "stage4/1", "stage4")
 
     def __init__(
