@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Iterator
@@ -55,8 +56,34 @@ class Registry(dict[str, Entry]):
         return iter(sorted(super().keys()))
 
 
+@functools.cache
 def _options(entry: Any) -> dict[str, inspect.Parameter]:
-    return {p.name: p for p in inspect.signature(entry).parameters.values() if p.default is not p.empty}
+    """What has a default; where a constructor passes ``**options`` on, those of the class it inherits from too."""
+    found: dict[str, inspect.Parameter] = {}
+    for function in _signatures(entry):
+        parameters = inspect.signature(function).parameters.values()
+        found = {p.name: p for p in parameters if p.default is not p.empty} | found
+    return found
+
+
+@functools.cache
+def _hints(entry: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for function in _signatures(entry):
+        found = typing.get_type_hints(function) | found
+    return found
+
+
+def _signatures(entry: Any) -> Iterator[Any]:
+    """The function, or the constructors of a class as far up as each passes ``**options`` on."""
+    if not inspect.isclass(entry):
+        yield entry
+        return
+    for owner in entry.__mro__:
+        if "__init__" in vars(owner):
+            yield owner.__init__
+            if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(owner.__init__).parameters.values()):
+                return
 
 
 def check_options(what: str, entry: Any, options: dict[str, Any]) -> None:
@@ -64,7 +91,7 @@ def check_options(what: str, entry: Any, options: dict[str, Any]) -> None:
     the wrong type. ``what`` names it in the message.
     """
     known = _options(entry)
-    hints = typing.get_type_hints(entry.__init__ if inspect.isclass(entry) else entry)
+    hints = _hints(entry)
     for option, value in options.items():
         if option not in known:
             hint = nearest(option, known) if known else "it takes no options"

@@ -9,8 +9,9 @@ Shapes: B batch, C channels, H/W size, T tasks, K channels of a task's raw outpu
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ class MultiTaskModel(nn.Module):
         if not names or len(set(names)) != len(names):
             raise KitError(f"an architecture needs one or more tasks of different names, found {names}; name each once")
         self.tasks = list(tasks)
+        self._noted: Features | None = None  # where features go while somebody is noting them
 
     # what a subclass gives
 
@@ -62,6 +64,12 @@ class MultiTaskModel(nn.Module):
     def representation(self) -> str | None:
         """Name of the one feature where trunk and heads part; None where there is none."""
         return None
+
+    def last_shared_feature(self) -> str | None:
+        """Name of the last feature that all tasks read, whose gradients the pseudo-GradNorm of TI looks at; None where
+        there is none.
+        """
+        return self.representation()
 
     def last_shared_layer(self) -> nn.Module | None:
         """The layer whose weights GradNorm looks at; None where there is none."""
@@ -132,13 +140,20 @@ class MultiTaskModel(nn.Module):
         """
         names = self._names(tasks)
         streams = self._streams(inputs)
-        features: Features | None = {} if return_features else None
+        features = {} if return_features and self._noted is None else self._noted
         outputs = self.compute(streams, names, features)
-        if features is None:
-            return outputs
-        if (name := self.representation()) is not None:
+        if features is not None and (name := self.representation()) is not None:
             features["representation"] = features[name]
-        return outputs, features
+        return (outputs, features) if return_features else outputs
+
+    @contextlib.contextmanager
+    def noting_features(self) -> Iterator[Features]:
+        """Inside, the features of every forward pass go into the dict that this gives, whoever calls ``forward``."""
+        self._noted = {}
+        try:
+            yield self._noted
+        finally:
+            self._noted = None
 
     def task_parameters(self, name: str) -> list[nn.Parameter]:
         """The parameters that no other task's loss reaches. With one task these are all but the auxiliary ones."""

@@ -173,6 +173,9 @@ class MTAN(BackboneModel):
     def task_modules(self, name: str) -> list[nn.Module]:
         return [*self.attention.masks(name).values(), self.heads[name]]
 
+    def last_shared_feature(self) -> str | None:
+        return self.backbone.last
+
     def last_shared_layer(self) -> nn.Module | None:
         return self.backbone.last_conv(self.trunk) if len(self.tasks) > 1 else None
 

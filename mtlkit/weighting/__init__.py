@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import KitError
-from . import losses as _losses  # noqa: F401  (registers its methods)
+from . import gramian as _gramian  # noqa: F401  (registers its methods)
+from . import losses as _losses  # noqa: F401
 from .base import WEIGHTINGS, NamedTask, Step, TaskLike, Weighting
 
 __all__ = ["WEIGHTINGS", "Combiner", "NamedTask", "Step", "Weighting", "build", "combine", "combiner"]
@@ -23,13 +24,16 @@ def build(name: str, tasks: Sequence[TaskLike], **options: Any) -> Weighting:
     return WEIGHTINGS.build(name, tasks, **options)
 
 
-def combine(name: str, gradients: Tensor, losses: Tensor | None = None, **options: Any) -> tuple[Tensor | None, Tensor]:
+def combine(
+    name: str, gradients: Tensor, losses: Tensor | None = None, extra: Sequence[Tensor] = (), **options: Any
+) -> tuple[Tensor | None, Tensor]:
     """One call of a method from its initial state.
 
     Args:
         name: a registered weighting.
         gradients: task gradients, one row each, (T, P), float32 or float64.
         losses: task losses, (T,); ones where the method does not look at them.
+        extra: gradients (T, P) of further, independent batches, for methods that need more than one (``modo``).
         **options: of the method; ``tasks=`` gives names and kinds (default: T regression tasks).
 
     Returns:
@@ -37,21 +41,24 @@ def combine(name: str, gradients: Tensor, losses: Tensor | None = None, **option
         weights @ gradients.
 
     Raises:
-        KitError: for an unknown name or option, or gradients that are not a finite (T, P) floating-point matrix.
+        KitError: for an unknown name or option, gradients that are not a finite (T, P) floating-point matrix, a problem
+            without a solution (``nash-mtl`` with opposite gradients), too few or too many batches, a method that is
+            nothing without a model (``auto-lambda``).
 
     >>> weights, direction = combine("equal", torch.tensor([[1.0, 0.0], [-0.5, 1.0]]))
     >>> weights.tolist(), direction.tolist()
     ([1.0, 1.0], [0.5, 1.0])
     """
     tasks = options.pop("tasks", None) or (len(gradients) if gradients.ndim else 0)
-    return combiner(name, tasks, **options)(gradients, losses)
+    return combiner(name, tasks, **options)(gradients, losses, extra)
 
 
 class Combiner:
     """A method with its state, called with gradients instead of a model.
 
     Own parameters (the log variances of ``uncertainty``) take one Adam step of ``learning_rate`` after each call that
-    is given losses. ``epoch_end`` passes mean losses on (DWA).
+    is given losses. ``after_step`` passes on the losses after an update of the model (FAMO), ``epoch_end`` the mean losses
+    of an epoch (DWA).
     """
 
     def __init__(self, method: Weighting, learning_rate: float):
@@ -59,20 +66,33 @@ class Combiner:
         own = list(method.parameters())
         self.optimizer = torch.optim.Adam(own, lr=learning_rate) if own else None
 
-    def __call__(self, gradients: Tensor, losses: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
+    def __call__(
+        self, gradients: Tensor, losses: Tensor | None = None, extra: Sequence[Tensor] = ()
+    ) -> tuple[Tensor | None, Tensor]:
         tasks = len(self.method.names)
-        if gradients.ndim != 2 or len(gradients) != tasks or not gradients.is_floating_point():
+        for matrix in (gradients, *extra):
+            if matrix.ndim != 2 or len(matrix) != tasks or not matrix.is_floating_point():
+                raise KitError(
+                    f"gradients are a floating-point (T, P) matrix with T = {tasks}, "
+                    f"found {tuple(matrix.shape)} {matrix.dtype}"
+                )
+            if not bool(torch.isfinite(matrix).all()):
+                raise KitError("gradients hold NaN or infinity; a method cannot weigh them")
+        if len(extra) != self.method.batches_per_step - 1:
+            needed = self.method.batches_per_step
             raise KitError(
-                f"gradients are a floating-point (T, P) matrix with T = {tasks}, "
-                f"found {tuple(gradients.shape)} {gradients.dtype}"
+                f"{self.method.label} needs the gradients of {needed} independent batch{'es' * (needed > 1)}, found "
+                f"{1 + len(extra)}; pass {needed - 1} more as extra=[...]"
             )
-        if not bool(torch.isfinite(gradients).all()):
-            raise KitError("gradients hold NaN or infinity; a method cannot weigh them")
         values = gradients.new_ones(tasks) if losses is None else torch.as_tensor(losses).to(gradients)
-        weights, direction = self.method.combine(gradients, values)
+        weights, direction = self.method.combine(gradients, values, extra)
         if losses is not None:
             self._train(values)
         return weights, direction
+
+    def after_step(self, losses: Tensor) -> None:
+        """Losses (T,) of the same batch after the update of the model."""
+        self.method.after_step(lambda k=0: dict(zip(self.method.names, losses, strict=True)))
 
     def epoch_end(self, train_losses: Sequence[float]) -> None:
         """Mean losses of an epoch, in the order of the rows."""

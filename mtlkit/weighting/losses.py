@@ -7,18 +7,20 @@ Shapes: T tasks, P numbers in a gradient.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import KitError, nearest
 from . import engine
-from .base import WEIGHTINGS, Closure, Step, TaskLike, Weighting
+from .base import WEIGHTINGS, Closure, Losses, Step, TaskLike, Weighting
 
 
 class LossLevel(Weighting):
-    """A weighted sum of losses. A subclass gives ``weigh`` and, where it trains parameters, ``penalty``."""
+    """A weighted sum of losses. A subclass gives ``weigh`` and, where it trains parameters, ``penalty``.
+
+    It ``accumulates`` where the weights do not depend on the losses of the batch: then parts may be weighed one by one.
+    """
 
     level = "loss"
 
@@ -32,20 +34,28 @@ class LossLevel(Weighting):
 
     def step(self, closure: Closure, model: nn.Module, optimizer: torch.optim.Optimizer) -> Step:
         optimizer.zero_grad(set_to_none=True)
-        losses = closure()
-        names = list(losses)
-        rows = self._rows(names)
-        losses_T = torch.stack([losses[name] for name in names])
-        weights_T = self.weigh(losses_T, rows)
-        objective = (weights_T * losses_T).sum() + self.penalty(rows)
-        engine.backward(objective, [*model.parameters(), *self.parameters()])
+        total: Losses = {}
+        weights: Losses = {}
+        for part in range(self.parts):
+            losses = closure(part)
+            if not losses:
+                continue
+            names = list(losses)
+            rows = self._rows(names)
+            losses_T = torch.stack([losses[name] for name in names])
+            weights_T = self.weigh(losses_T, rows)
+            objective = (weights_T * losses_T).sum() + self.penalty(rows) / self.parts
+            objective.backward()
+            weights |= dict(zip(names, weights_T.detach(), strict=True))
+            for name, loss in losses.items():
+                total[name] = total[name] + loss.detach() if name in total else loss.detach()
+        engine.average_gradients([*model.parameters(), *self.parameters()])
         optimizer.step()
-        return Step(
-            losses={name: loss.detach() for name, loss in losses.items()},
-            weights=dict(zip(names, weights_T.detach(), strict=True)),
-        )
+        return Step(total, weights)
 
-    def combine(self, gradients_TP: Tensor, losses_T: Tensor) -> tuple[Tensor, Tensor]:
+    def combine(
+        self, gradients_TP: Tensor, losses_T: Tensor, extra: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, Tensor]:
         weights_T = self.weigh(losses_T, list(range(len(self.names)))).detach().to(gradients_TP)
         return weights_T, weights_T @ gradients_TP
 
@@ -61,6 +71,7 @@ class Equal(LossLevel):
     """
 
     paper = "Caruana, Machine Learning 28 (1997)"
+    accumulates = True
 
     def __init__(
         self, tasks: Sequence[TaskLike], *, reduction: str = "sum", constants: Mapping[str, float] | None = None
@@ -98,6 +109,7 @@ class Uncertainty(LossLevel):
     """
 
     paper = "Kendall, Gal, Cipolla, CVPR 2018, arXiv 1705.07115"
+    accumulates = True
 
     def __init__(self, tasks: Sequence[TaskLike], *, form: str = "kendall", initial: float = -0.5):
         super().__init__(tasks)
@@ -126,6 +138,8 @@ class DynamicWeightAverage(LossLevel):
     """
 
     paper = "Liu, Johns, Davison, CVPR 2019, arXiv 1803.10704"
+    accumulates = True
+    memory = ("history", "weights")
 
     def __init__(self, tasks: Sequence[TaskLike], *, temperature: float = 2.0):
         super().__init__(tasks)
@@ -146,9 +160,3 @@ class DynamicWeightAverage(LossLevel):
             older, newer = self.history
             rates = torch.tensor([newer[name] / older[name] for name in self.names], dtype=torch.float64)
             self.weights = (len(self.names) * torch.softmax(rates / self.temperature, dim=0)).tolist()
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"history": self.history, "weights": self.weights}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.history, self.weights = state["history"], state["weights"]

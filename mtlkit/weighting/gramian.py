@@ -1,0 +1,1 @@
+"""Gramian-level methods: weights from A = G G' alone."""
