@@ -31,16 +31,13 @@ from .datasets import MultiTaskDataset
 from .errors import KitError, nearest
 from .recipes import Recipe
 from .runs import Run
+from .steplog import StepLog
 from .transforms import generator
 from .version import __version__
 
-FLUSH_EVERY = 16  # steps between reads of the losses from an accelerator: reading them is what waits for it
+Batch = dict[str, Tensor]
 CHECKPOINT_SECONDS = 300.0  # inside an epoch; the end of an epoch is always kept
 KEPT = ("step", "sums", "history", "log_sizes", "seconds", "best", "initialised")  # of a session, by its checkpoint
-
-
-class NonFiniteLoss(KitError):
-    """A loss became NaN or infinite."""
 
 
 def fit(
@@ -124,17 +121,28 @@ def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
         model = recipe.network(chosen, train.size)
     initialisation.check(recipe, model)
     last = recipe.batch if recipe.drop_last else (len(train) - 1) % recipe.batch + 1
-    if last < model.smallest_batch:
+    if last // recipe.accumulate < model.smallest_batch:
         found = f"{len(train)} samples in batches of {recipe.batch} leave a last one of {last}"
+        parts = f", in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
         raise KitError(
             f"{model.smallest_batch} images or more in every batch are what this network's batch normalisation needs, "
-            f"found {found}; set drop_last=true, or another batch"
+            f"found {found}{parts}; set drop_last=true, or another batch"
         )
-    optimisers.groups(recipe, model, weighting.build(recipe.weighting.name, chosen, **recipe.weighting.options))
+    method = weighting.build(recipe.weighting.name, chosen, **recipe.weighting.options)
+    method.check(model)
+    if recipe.accumulate > 1 and not method.accumulates:
+        raise KitError(
+            f"weighting {method.label!r} looks at whole batches, found accumulate = {recipe.accumulate}; set 1"
+        )
+    optimisers.groups(recipe, model, method)
     return chosen
 
 
 # --- the run ---
+
+
+class NonFiniteLoss(KitError):
+    """A loss became NaN or infinite."""
 
 
 class _Session:
@@ -150,6 +158,7 @@ class _Session:
         torch.manual_seed(generator(recipe.seed, "model").initial_seed())
         self.model = recipe.network(self.tasks, self.train_data.size)
         self.weighting = weighting.build(recipe.weighting.name, self.tasks, **recipe.weighting.options)
+        self.weighting.parts = recipe.accumulate
         self.fabric.to_device(self.model)
         self.fabric.to_device(self.weighting)
         self.optimizer = optimisers.build(recipe, self.model, self.weighting)
@@ -183,35 +192,56 @@ class _Session:
 
     def train_epoch(self, run: Run, bar: tqdm) -> None:
         """The rest of the current epoch."""
-        started, log = time.monotonic(), _StepLog(self, run)
+        started, log = time.monotonic(), StepLog(run, self.step_ended, self.fabric.device)
         self.model.train()
         optimisers.set_learning_rate(self.optimizer, self.recipe.schedule, self.epoch, self.recipe.epochs)
-        for batch in self.batches():
-            present = [task for task in self.tasks if bool(task.valid(batch[task.name]).any())]
+        for batches in zip(*(self.batches(k) for k in range(self.weighting.batches_per_step)), strict=True):
+            present = [t for t in self.tasks if all(bool(t.valid(batch[t.name]).any()) for batch in batches)]
             if present:
-                self.train_step(self.fabric.to_device(batch), present, log)
+                self.train_step([self.fabric.to_device(batch) for batch in batches], present, log)
             self.batch += 1
             self.step += 1
             bar.update()
             if time.monotonic() - started > self.checkpoint_seconds:
-                log.flush()
+                self.log_sizes |= log.flush()
                 self.seconds += time.monotonic() - started
                 started = time.monotonic()
                 self.save(run)
-        log.flush()
+        self.log_sizes |= log.flush()
         self.seconds += time.monotonic() - started
 
-    def train_step(self, batch: dict[str, Tensor], present: list[tasks.Task], log: _StepLog) -> None:
-        """One update. A task whose target is ignored everywhere in the batch is absent from its losses."""
+    def train_step(self, batches: list[Batch], present: list[tasks.Task], log: StepLog) -> None:
+        """One update. A task whose target is ignored everywhere in a batch is absent from its losses."""
+        parts = self.weighting.parts
+        pieces = [piece for batch in batches for piece in _pieces(batch, parts)]
 
         def closure(k: int = 0) -> dict[str, Tensor]:
+            """Losses of a piece: of a whole batch, or of one of its parts, then times its share of the batch."""
+            batch, share = pieces[k]
+            there = [t for t in present if parts == 1 or bool(t.valid(batch[t.name]).any())] if share else []
+            if not there:
+                return {}
             with self.fabric.autocast():
-                outputs = self.model({name: batch[name] for name in self.model.inputs}, [t.name for t in present])
-            return {task.name: task.loss(outputs[task.name].float(), batch[task.name]) for task in present}
+                outputs = self.model({name: batch[name] for name in self.model.inputs}, [t.name for t in there])
+            losses = {task.name: task.loss(outputs[task.name].float(), batch[task.name]) for task in there}
+            return losses if share == 1 else {name: share * loss for name, loss in losses.items()}
 
         step = self.weighting.step(closure, self.model, self.optimizer)
-        self.weighting.after_step(closure)
+        self.weighting.after_step(closure, self.model)
         log.add(self.step, step)
+
+    def step_ended(self, step: int, losses: dict[str, float]) -> None:
+        """Add the losses of a step to those of its epoch."""
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                recipe = self.recipe
+                raise NonFiniteLoss(
+                    f"the loss of task {name!r} is {value} at step {step} (epoch {self.epoch}) of recipe "
+                    f"{recipe.name!r}, {recipe.label}; lower optimiser.lr, or look at the data: "
+                    f"mtlkit data check {recipe.dataset.name}"
+                )
+            self.sums[name][0] += value
+            self.sums[name][1] += 1
 
     def end_epoch(self, run: Run, board) -> None:
         """Close an epoch: tell the weighting, evaluate, keep the state."""
@@ -251,10 +281,14 @@ class _Session:
     def steps_per_epoch(self) -> int:
         return _steps(self.recipe, self.train_data)
 
-    def batches(self) -> Iterator[dict[str, Tensor]]:
-        """The batches of this epoch that are still to come, in an order that depends on (seed, epoch) alone."""
+    def batches(self, k: int = 0) -> Iterator[Batch]:
+        """The batches of this epoch that are still to come, in an order that depends on (seed, epoch) alone.
+
+        ``k`` above 0 is another order of the same samples, for weightings that need several independent batches a step.
+        """
         size, steps = self.recipe.batch, self.steps_per_epoch()
-        order = torch.randperm(len(self.train_data), generator=generator(self.recipe.seed, "order", self.epoch))
+        place = (self.epoch, k) if k else (self.epoch,)
+        order = torch.randperm(len(self.train_data), generator=generator(self.recipe.seed, "order", *place))
         chunks = [order[i * size : (i + 1) * size].tolist() for i in range(steps)]
         view = evaluation.View(self.train_data, self.fields(), self.recipe, self.epoch)
         # a generator of its own: making an iterator draws a number, and a resumed epoch makes one more
@@ -375,66 +409,16 @@ class _Session:
         run.write_metrics(self.history)
 
 
-class _StepLog:
-    """Losses and weights of the latest steps, still on the device; ``flush`` reads, checks and writes them at once."""
-
-    def __init__(self, session: _Session, run: Run):
-        self.session, self.run = session, run
-        self.pending: list[tuple[int, weighting.Step]] = []
-        self.every = 1 if session.fabric.device.type == "cpu" else FLUSH_EVERY
-        self.rows: dict[str, list[list[Any]]] = {}
-
-    def add(self, number: int, step: weighting.Step) -> None:
-        self.pending.append((number, step))
-        if len(self.pending) >= self.every:
-            self.read()
-
-    def read(self) -> None:
-        """Bring the pending steps to the host: one transfer for all."""
-        if not self.pending:
-            return
-        numbers = [
-            value.float()
-            for _, step in self.pending
-            for value in [*step.losses.values(), *(step.weights or {}).values()]
-        ]
-        values = iter(torch.stack(numbers).tolist())
-        for number, step in self.pending:
-            for name in step.losses:
-                self.session.sums[name][0] += self.finite(next(values), name, number)
-                self.session.sums[name][1] += 1
-            rows = [[number, name, next(values)] for name in step.weights or {}]
-            self.rows.setdefault("weights.csv", []).extend(rows)
-            if step.gramian is not None:
-                rows = [
-                    [number, "gramian", i, j, value]
-                    for i, row in enumerate(step.gramian.tolist())
-                    for j, value in enumerate(row)
-                ]
-                self.rows.setdefault("gradients.csv", []).extend(rows)
-        self.pending = []
-
-    def finite(self, value: float, task: str, step: int) -> float:
-        if math.isfinite(value):
-            return value
-        recipe = self.session.recipe
-        raise NonFiniteLoss(
-            f"the loss of task {task!r} is {value} at step {step} (epoch {self.session.epoch}) of recipe "
-            f"{recipe.name!r}, {recipe.label}; lower optimiser.lr, or look at the data: "
-            f"mtlkit data check {recipe.dataset.name}"
-        )
-
-    def flush(self) -> None:
-        """Append everything read so far to the logs on disk."""
-        self.read()
-        for name, rows in self.rows.items():
-            if not rows:
-                continue
-            self.session.log_sizes[name] = self.run.append(name, rows)
-        self.rows = {}
-
-
 # --- small parts ---
+
+
+def _pieces(batch: Batch, parts: int) -> list[tuple[Batch, float]]:
+    """A batch in nearly equal parts, each with its share of the samples; a part may be empty."""
+    if parts == 1:
+        return [(batch, 1.0)]
+    size = len(batch["index"])
+    cut = {name: torch.tensor_split(value, parts) for name, value in batch.items()}
+    return [({name: part[i] for name, part in cut.items()}, len(cut["index"][i]) / size) for i in range(parts)]
 
 
 def _board(run: Run, epoch: int):

@@ -112,6 +112,7 @@ class Recipe(_Table):
     epochs: Positive = 200
     batch: Positive = 2
     drop_last: bool = False
+    accumulate: Positive = 1  # a batch goes through the network in so many parts, and is one update
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     protocols: Annotated[list[Literal[*PROTOCOLS]], Field(min_length=1)] = ["pooled"]
@@ -158,6 +159,8 @@ class Recipe(_Table):
         for key in ("init_from", "pretrained"):  # younger than the first runs, which keep their ids
             if not content[key]:
                 del content[key]
+        if content["accumulate"] == 1:  # likewise
+            del content["accumulate"]
         for key, registry in _registries().items():
             defaults = {k: p.default for k, p in registry.options(content[key]["name"]).items()}
             content[key] = defaults | content[key]

@@ -69,7 +69,7 @@ def of_parameters(closure: Closure, model: nn.Module, k: int = 0, parts: int = 1
     if heads:
         average_gradients([p for name in losses for p in _trainable(model.task_parameters(name))])
     targets, rows = _dense(shared, list(found.values()))
-    _average(rows)
+    average_rows(rows)
     return TaskGradients(losses, targets, rows)
 
 
@@ -165,7 +165,7 @@ def _agree(losses: Losses, found: dict[str, list[Tensor | None]], names: Sequenc
 
 
 def _dense(shared: list[nn.Parameter], rows: list[list[Tensor | None]]) -> tuple[list[Tensor], Rows]:
-    """Without the parameters that no task reaches (their ``.grad`` stays None); zero where a task does not reach one."""
+    """Without the parameters that no task reaches, whose ``.grad`` stays None; zero where one task does not reach."""
     reached = [i for i in range(len(shared)) if any(row[i] is not None for row in rows)]
     return [shared[i] for i in reached], [
         [torch.zeros_like(shared[i]) if row[i] is None else row[i] for i in reached] for row in rows
@@ -220,7 +220,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         _mean(parameter.grad)
 
 
-def _average(rows: Rows) -> None:
+def average_rows(rows: Rows) -> None:
     """The mean of every row over all processes."""
     if processes() > 1:
         for row in rows:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import KitError, nearest
 from . import engine
-from .base import WEIGHTINGS, Closure, Losses, Rows, Step, TaskLike, Weighting
+from .base import Closure, Losses, Rows, Step, TaskLike, Weighting
 
 PLACES = ("parameters", "representation")
 TINY = 2.0**-40  # stands for a weight of 0; a power of two is divided out without rounding
@@ -78,6 +78,10 @@ class GradientLevel(Weighting):
         """
         raise NotImplementedError  # abstract
 
+    def blend(self, found: engine.TaskGradients, model: nn.Module) -> Mixture:
+        """``mix`` for a step; a method that looks at more than rows and losses has its own."""
+        return self.mix(found.rows, torch.stack(list(found.losses.values())), self._rows(list(found.losses)))
+
     def check(self, model: nn.Module) -> None:
         if self.at == "representation" and model.representation() is None:
             raise KitError(
@@ -93,7 +97,7 @@ class GradientLevel(Weighting):
             found = engine.of_representation(closure, model)
         else:
             found = engine.of_parameters(closure, model, parts=self.parts)
-        mixture = self.mix(found.rows, torch.stack(list(found.losses.values())), self._rows(list(found.losses)))
+        mixture = self.blend(found, model)
         if self.at == "representation":
             engine.through_trunk(found, mixture.direction, model)
         else:
@@ -108,9 +112,7 @@ class GradientLevel(Weighting):
         weights = None if mixture.weights is None else gradients_TP.new_tensor(list(mixture.weights))
         return weights, mixture.direction[0]
 
-    def _finish(
-        self, losses: Losses, mixture: Mixture, model: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> Step:
+    def _finish(self, losses: Losses, mixture: Mixture, model: nn.Module, optimizer: torch.optim.Optimizer) -> Step:
         """Scale the heads if wanted, step the optimiser, and say what was done."""
         names, weights = list(losses), None
         if mixture.weights is not None:
