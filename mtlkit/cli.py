@@ -1,5 +1,5 @@
 """The command line: ``mtlkit doctor | data | models | weightings | recipes | run | sweep | runs | report | evaluate |
-predict | shared``.
+predict | shared | weights``.
 
 Bad input ends with one line and status 2, a run that failed with status 1; Ctrl-C with 130.
 """
@@ -349,6 +349,9 @@ def report(
     protocol: Annotated[str, typer.Option(help="Whose way of averaging: pooled, mtan, mtan-legacy …")] = "pooled",
     beside: Annotated[str, typer.Option(help="Also a paper's table: a name in data/published.")] = "",
     by: Annotated[str, typer.Option(help="Δ_MTL averages over: metric or task.")] = "metric",
+    summary: Annotated[
+        str, typer.Option(help="Epochs: last-10 (any number), best-validation, best-test; default: the recipe's.")
+    ] = "",
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option(help="Also write the values with their provenance here.")] = None,
 ) -> None:
@@ -360,7 +363,7 @@ def report(
     from . import report as reports
     from .runs import find
 
-    rows = reports.entries(find(paths), protocol, by) + (reports.published(beside) if beside else [])
+    rows = reports.entries(find(paths), protocol, by, summary or None) + (reports.published(beside) if beside else [])
     if csv:
         files.write_text(csv.resolve(), reports.tidy(rows, protocol).to_csv(index=False))
     if as_json:
@@ -430,6 +433,25 @@ def shared(
 
     plots.style()
     for path in save(load_run(run), output, index, which, level or None):
+        print(path)
+
+
+@app.command()
+def weights(
+    run: Path,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what is drawn.")] = Path("weights"),
+) -> None:
+    """Write how the task weights of a run went; where its weighting looks at the Gramian, also the cosines and the
+    lengths of the task gradients over training.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from . import gradient_plots, plots
+    from .runs import load_run
+
+    plots.style()
+    for path in gradient_plots.save(load_run(run), output):
         print(path)
 
 

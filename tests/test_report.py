@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mtlkit import files, metrics, recipes, report
+from mtlkit import files, metrics, recipes, report, training
 from mtlkit.errors import KitError
 from mtlkit.runs import Run
 
@@ -33,6 +33,8 @@ def make(tmp_path):
             "parameters": 100 * len(recipe.tasks),
             "macs": 1000,
             "seconds": 10.0,
+            "device": "cpu",
+            "versions": {},
         }
         files.write_json(run.folder / "result.json", result)
         run.say("finished")
@@ -96,6 +98,7 @@ def test_a_checkpoint_chosen_on_the_test_split_is_flagged(make):
 
     flagged, clean = rows("test"), rows("validation")
     assert "split, dwa †" in report.table(flagged).index and "split, dwa" in report.table(clean).index
+    assert flagged[1].chosen_on_test and not clean[1].chosen_on_test
     assert report.footnotes(clean) == []
     (note,) = report.footnotes(flagged)
     assert note.startswith("†") and "test split" in note
@@ -117,7 +120,8 @@ def test_a_papers_table_stands_beside_ours():
     assert rows[0].seeds[0]["depth/abs_err"] == 0.7508 and rows[0].seeds[0]["normals/within_30"] == pytest.approx(
         0.5713
     )
-    assert report.footnotes(rows) == ["? published, not checked against the paper"]
+    doubt, rank = report.footnotes(rows)[::-1][:1], report.footnotes(rows)[:-1]
+    assert doubt == ["? published, not checked against the paper"] and rank[0].startswith("mean rank")
     with pytest.raises(KitError, match="no published table 'mtan-nyu': did you mean 'mtan-nyuv2'"):
         report.published("mtan-nyu")
 
@@ -161,3 +165,158 @@ def test_nothing_to_report_says_what_to_type(make):
         report.entries([])
     with pytest.raises(KitError, match="no run was measured by protocol 'astmt'; these have pooled"):
         report.entries([make(0.5)], protocol="astmt")
+
+
+# --- ranks -----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_several_tasks_are_ranked_against_one_another(make):
+    """Five metrics of nine are better where they are higher: with all at one value the higher row wins those."""
+    rows = report.entries([*singles(make, 0.5), make(0.6), make(0.4, weighting__name="equal")])
+    table = report.table(rows)
+    assert table["mean rank ↓"].to_dict() == {
+        "constant (floor)": "", "single": "", "split, dwa": "1.44", "split, equal": "1.56",
+    }  # fmt: skip
+    (note,) = report.footnotes(rows)
+    assert note.startswith("mean rank") and "dense" in note and "another row in the table changes it" in note
+    assert [record["mean_rank"] for record in report.records(rows)] == [None, None, 14 / 9, 13 / 9]
+    one = report.entries([*singles(make, 0.5), make(0.6)])
+    assert "mean rank ↓" not in report.table(one), "one row has nobody to beat"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dataset__height": 64},
+        {"tasks": ["semantic", "depth"]},
+        {"select": "loss", "evaluate_on": "validation", "dataset__validation": 8},
+    ],
+)
+def test_rows_of_other_data_tasks_or_epochs_are_no_rivals(make, other):
+    assert report.mean_ranks(report.entries([make(0.6), make(0.4, **other)])) == {}
+
+
+def test_a_value_that_is_not_a_number_ranks_last(make):
+    rows = report.entries([make(math.nan), make(0.4, weighting__name="equal")])
+    assert report.mean_ranks(rows) == {"split, dwa": 2.0, "split, equal": 1.0}
+
+
+def test_our_rows_and_a_papers_are_ranked_apart(make):
+    ours = report.entries([make(0.6), make(0.4, weighting__name="equal")])
+    paper = report.published("weightings-nyuv2")
+    both = report.mean_ranks([*ours, *paper])
+    assert both == report.mean_ranks(ours) | report.mean_ranks(paper) and len(both) == 18
+
+
+# --- which epochs ----------------------------------------------------------------------------------------------------
+
+SMALL = {"epochs": 4, "dataset.train": 8, "dataset.test": 4, "batch": 4, "dataset.validation": 4}
+
+
+def history(run, losses, scores, split="test", test_at=None):
+    """Write ``metrics.csv``: the loss of each task and its metrics after each epoch; test alone ``test_at`` epochs."""
+    rows = []
+    for epoch, (loss, score) in enumerate(zip(losses, scores, strict=True)):
+        for task in run.recipe.tasks:
+            rows.append([epoch, split, task, "loss", "", loss])
+            rows += [[epoch, split, task, metric, "pooled", score] for metric in KEYS[task]]
+            rows += [[epoch, "test", task, m, "pooled", score / 2] for m in KEYS[task] if epoch in (test_at or ())]
+    run.write_metrics(rows)
+    return run
+
+
+def shown(runs, summary=None):
+    """The pixel accuracy and the summary of the one row."""
+    row = report.entries(runs, summary=summary)[-1]
+    return row.seeds[0]["semantic/pixel_accuracy"], report.table([row])["summary"].item()
+
+
+def test_every_row_says_which_epochs_its_numbers_are_of(make):
+    chosen = {"select": "loss", "dataset__validation": 8}
+    rows = report.entries(
+        [
+            *singles(make, 0.5),
+            make(0.5, average_last=3),
+            make(0.5, **chosen),
+            make(0.5, **chosen, evaluate_on="validation"),
+            make(0.5, average_last=10, evaluate_every=2),
+        ]
+    )
+    said = report.table(rows)["summary"].tolist()
+    assert said[:2] == ["", "last epoch"] and sorted(said[2:]) == sorted(
+        ["last-3 mean", "best on test †", "best on validation", "last-2 mean"]
+    ), "ten of four epochs, every second evaluated, are two"
+    codes = {"last-1", "last-3", "last-2", "best-test", "best-validation"}
+    assert {record["summary"] for record in report.records(rows)} == {None, *codes}
+    assert set(report.tidy(rows, "pooled").summary) == {"", *codes}
+
+
+def test_one_history_gives_three_results(make):
+    run = history(make(0.9), losses=[3, 1, 2, 2], scores=[0.1, 0.2, 0.3, 0.4])
+    assert shown([run]) == (0.9, "last epoch"), "as result.json has it"
+    assert shown([run], "last-1") == (0.4, "last epoch")
+    assert shown([run], "last-3") == (pytest.approx(0.3), "last-3 mean")
+    assert shown([run], "best-test") == (0.2, "best on test †"), "by the smallest sum of losses"
+    flagged = report.entries([run], summary="best-test")
+    assert "split, dwa †" in report.table(flagged).index and report.footnotes(flagged)[0].startswith("†")
+
+
+def test_what_a_recipe_selects_by_decides_which_epoch_is_best(make):
+    accuracy = make(0.9, select="semantic/miou")
+    error = make(0.9, select="depth/abs_err")
+    for run, expected in ((accuracy, 0.4), (error, 0.1)):
+        history(run, losses=[3, 1, 2, 2], scores=[0.1, math.nan, 0.4, 0.4])
+        assert shown([run], "best-test")[0] == expected, "NaN is never best"
+    history(accuracy, losses=[1, 1], scores=[math.nan, math.nan])
+    assert math.isnan(shown([accuracy], "best-test")[0])
+
+
+def test_best_on_validation_needs_test_numbers_of_that_epoch(make):
+    run = make(0.9, evaluate_on="validation", dataset__validation=8)
+    history(run, [3, 2, 1], [0.1, 0.2, 0.3], "validation", test_at=[2])
+    assert shown([run], "best-validation") == (0.15, "best on validation")
+    assert shown([run], "last-1") == (0.15, "last epoch")
+    history(run, [3, 1, 2], [0.1, 0.2, 0.3], "validation", test_at=[2])
+    with pytest.raises(KitError, match=r"'best-validation' needs test numbers of epoch 1 .* found those of 2 in"):
+        shown([run], "best-validation")
+    with pytest.raises(KitError, match="'last-2' needs test numbers of epoch 1 .* its own summary is 'last-1'"):
+        shown([run], "last-2")
+
+
+@pytest.mark.parametrize(
+    ("summary", "words"),
+    [
+        ("last-10", "'last-10' needs 10 evaluated epochs, found 2 in .* type at most: --summary last-2"),
+        ("best-validation", "'best-validation' needs validation numbers of every epoch, found evaluate_on = 'test' in"),
+        ("best", r"unknown summary 'best'; valid: last-10 \(any number\), best-validation, best-test"),
+        ("last-0", "unknown summary 'last-0'"),
+    ],
+)
+def test_a_summary_that_a_run_does_not_hold_is_refused_in_one_line(make, summary, words):
+    run = history(make(0.9), [2, 1], [0.1, 0.2])
+    with pytest.raises(KitError, match=words) as caught:
+        report.entries([run], summary=summary)
+    assert "\n" not in str(caught.value)
+
+
+def test_best_on_test_is_refused_where_test_was_kept_apart(make):
+    run = history(make(0.9, evaluate_on="validation", dataset__validation=8), [2, 1], [0.1, 0.2], "validation", [1])
+    with pytest.raises(KitError, match="train it with -p evaluate_on=test, or leave --summary out"):
+        report.entries([run], summary="best-test")
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"average_last": 3},
+        {"select": "loss"},
+        {"select": "depth/abs_err", "evaluate_on": "validation"},
+        {"evaluate_on": "validation"},
+    ],
+)
+def test_the_history_of_a_trained_run_gives_its_own_result_again(chosen):
+    recipe = recipes.load("rooms-tiny", SMALL | chosen)
+    run = training.fit(recipe, device="cpu", progress=False)
+    for protocol in run.result["metrics"]:
+        own, again = (report.entries([run], protocol, summary=name)[-1] for name in (None, report.summaries.of(recipe)))
+        assert again.seeds[0] == pytest.approx(own.seeds[0], nan_ok=True, rel=1e-12) and len(own.seeds[0]) == 9

@@ -1,4 +1,4 @@
-"""How a task is measured: pure functions, accumulators over a whole split, one number that compares two models.
+"""How a task is measured: pure functions, accumulators over a whole split, numbers that compare whole models.
 
 A *protocol* is a paper's way of averaging; the same predictions give different numbers under different protocols, so
 the name always stands beside the number:
@@ -56,13 +56,14 @@ from .functional import (
     masked_median,
     median_from_histogram,
 )
+from .ranks import TIES, mean_rank
 from .specs import LABELS, SPECS, THRESHOLDS, MetricSpec, in_order, sort_tasks, specs_of
 
 __all__ = [
     "ACCUMULATORS", "BINS", "BINS_PER_DEGREE", "CONVENTIONS", "LABELS", "PROTOCOLS", "SPECS", "THRESHOLDS",
-    "MetricSpec", "TaskMetric", "angle_histogram", "angular_error_degrees", "build", "confusion_by_image",
+    "TIES", "MetricSpec", "TaskMetric", "angle_histogram", "angular_error_degrees", "build", "confusion_by_image",
     "confusion_matrix", "delta_mtl", "depth_errors", "in_order", "iou_from_confusion", "masked_median",
-    "median_from_histogram", "sort_tasks", "specs_of",
+    "mean_rank", "median_from_histogram", "sort_tasks", "specs_of",
 ]  # fmt: skip
 
 _POOLED = {

@@ -59,7 +59,8 @@ def delta_mtl(
     gains: dict[str, list[float]] = {}
     for key in values:
         group = key.partition("/")[0] if by == "task" else key
-        gains.setdefault(group, []).append(_gain(key, values[key], baseline[key], _higher(key, higher_is_better or {})))
+        higher = direction(key, higher_is_better or {})
+        gains.setdefault(group, []).append(_gain(key, values[key], baseline[key], higher))
     percent = 100 * fmean(fmean(group) for group in gains.values())
     return CONVENTIONS[convention] * percent + 0.0  # + 0.0: a table should not print -0.0
 
@@ -73,11 +74,16 @@ def _gain(key: str, value: float, base: float, higher: bool) -> float:
     return (value - base) / base if higher else (base - value) / base
 
 
-def _higher(key: str, given: Mapping[str, bool]) -> bool:
+def direction(key: str, given: Mapping[str, bool], asked_by: str = "delta_mtl") -> bool:
+    """True where more of a metric is better: as ``given``, else as ``SPECS`` has it.
+
+    Raises:
+        KitError: in neither; it names who asked.
+    """
     if key in given:
         return given[key]
     if found := in_order([key]):
         return found[key].higher_is_better
     task = key.partition("/")[0]
     hint = nearest(key, [f"{task}/{spec.name}" for spec in SPECS.get(task, ())] or SPECS)
-    raise KitError(f"delta_mtl: no direction for {key!r}: {hint}; or give higher_is_better={{{key!r}: True}}")
+    raise KitError(f"{asked_by}: no direction for {key!r}: {hint}; or give higher_is_better={{{key!r}: True}}")

@@ -11,11 +11,16 @@ from .rows import Entry
 _UNITS = {"%": 0.01, "m": 1.0, "cm": 0.01, "deg": 1.0, "": 1.0}  # as printed -> those of the metrics
 
 
+UNCHECKED = ("transcribed", "unconfirmed")  # not read in the paper, nor in its repository
+
+
 def published(name: str) -> list[Entry]:
     """The rows of one table.
 
-    Its columns are architecture, weighting, metric, value as printed, unit, and status: ``confirmed``, ``quoted`` (in
-    public by others), ``computed`` (equal to our count), ``differs`` (from our count) or ``unconfirmed``.
+    Its columns are architecture, weighting, metric, value as printed, unit, and status: ``confirmed``, ``repository``
+    (read in a public one), ``quoted`` (in public by others), ``transcribed`` (by others, not checked against the
+    paper), ``computed`` (equal to our count), ``differs`` (from our count) or ``unconfirmed``. ``delta_mtl`` is
+    positive, ``delta_m`` negative where a row is better than the baseline; ``Entry.delta`` always has the former.
 
     Raises:
         KitError: no such table.
@@ -25,13 +30,21 @@ def published(name: str) -> list[Entry]:
     if not path.is_file():
         raise KitError(f"no published table {name!r}: {nearest(name, [found.stem for found in folder.glob('*.csv')])}")
     found = pd.read_csv(path, keep_default_na=False)
-    rows = []
-    for (architecture, weighting), cells in found.groupby(["architecture", "weighting"], sort=False):
-        values = {cell.metric: cell.value * _UNITS[cell.unit] for cell in cells.itertuples()}
-        delta = values.pop("delta_mtl", None)
-        values.pop("relative_parameters", None)  # to two digits: a count of ours says more
-        entry = Entry(f"{name}: " + ", ".join(filter(None, (architecture, weighting))), {0: values})
-        entry.delta = {} if delta is None else {0: 100 * delta}
-        entry.unconfirmed = frozenset(cells.metric[cells.status == "unconfirmed"])
-        rows.append(entry)
-    return rows
+    return [_entry(name, *row, cells) for row, cells in found.groupby(["architecture", "weighting"], sort=False)]
+
+
+def _entry(table: str, architecture: str, weighting: str, cells: pd.DataFrame) -> Entry:
+    values = {cell.metric: cell.value * _UNITS[cell.unit] for cell in cells.itertuples()}
+    unconfirmed = set(cells.metric[cells.status.isin(UNCHECKED)])
+    for other in ("relative_parameters", "mean_rank"):  # a count of ours says more; a rank is that among other rows
+        values.pop(other, None)
+        unconfirmed.discard(other)
+    if "delta_m" in values:
+        values["delta_mtl"] = -values.pop("delta_m") + 0.0  # no -0.0
+        unconfirmed = {"delta_mtl" if metric == "delta_m" else metric for metric in unconfirmed}
+    delta = values.pop("delta_mtl", None)
+    entry = Entry(f"{table}: " + ", ".join(filter(None, (architecture, weighting))), {0: values})
+    entry.delta = {} if delta is None else {0: 100 * delta}
+    entry.unconfirmed = frozenset(unconfirmed)
+    entry.rivals = table if weighting else ""  # without one it is a net for each task, or none of several tasks
+    return entry

@@ -12,6 +12,7 @@ from .. import metrics
 from ..errors import KitError
 from ..recipes import Recipe
 from ..runs import Run
+from . import summaries
 
 FLOOR = "constant (floor)"
 Repeat = int | tuple[int, int]  # a seed; seed and fold where the dataset has folds
@@ -28,7 +29,9 @@ class Entry:
         delta: seed -> Δ_MTL in percent; empty for the baseline and where there is none.
         parameters, macs, seconds: of all its networks together; seconds are the mean over seeds and folds.
         runs: every run it was made from.
-        chosen_on_test: True where a checkpoint was selected by a test metric.
+        summary: which epochs its numbers are of, a name of ``summaries``; empty for the floor and for a paper's row.
+        rivals: what the rows have in common among which it has a rank: the data, the tasks, the summary, or a paper's
+            table; empty where it has none, as the floor and rows of one net for each task.
         random_start: True where ImageNet weights were wanted and could not be had.
         unconfirmed: metrics of a published row that were not checked against its paper.
     """
@@ -40,12 +43,18 @@ class Entry:
     macs: int | None = None
     seconds: float | None = None
     runs: list[Run] = dataclasses.field(default_factory=list)
-    chosen_on_test: bool = False
+    summary: str = ""
+    rivals: str = ""
     random_start: bool = False
     unconfirmed: frozenset[str] = frozenset()
 
     def values(self, key: str) -> list[float]:
         return [scores[key] for scores in self.seeds.values() if key in scores]
+
+    @property
+    def chosen_on_test(self) -> bool:
+        """True where its epoch was chosen by a number of the test split."""
+        return self.summary == "best-test"
 
     @property
     def seed_numbers(self) -> list[int]:
@@ -73,16 +82,20 @@ def repeat_of(recipe: Recipe) -> Repeat:
     return recipe.seed if fold is None else (recipe.seed, fold)
 
 
-def entries(runs: Iterable[Run], protocol: str = "pooled", by: str = "metric") -> list[Entry]:
+def entries(
+    runs: Iterable[Run], protocol: str = "pooled", by: str = "metric", summary: str | None = None
+) -> list[Entry]:
     """The rows of a table: the floor, the baselines, other nets of one task, then by size, equal weighting first.
 
     Args:
         runs: finished runs; others are left out.
         protocol: whose metric values.
         by: how Δ_MTL averages: ``"metric"`` or ``"task"``.
+        summary: which epochs the numbers are of, a name of ``summaries``; default: what each run's recipe says.
 
     Raises:
-        KitError: when no run has finished, or none was measured by this protocol.
+        KitError: when no run has finished, none was measured by this protocol, or one of them has not the epochs that
+            the summary asks for.
     """
     finished = [run for run in runs if run.finished]
     if not finished:
@@ -95,7 +108,7 @@ def entries(runs: Iterable[Run], protocol: str = "pooled", by: str = "metric") -
     groups: dict[str, list[Run]] = {}
     for run in measured:
         groups.setdefault(_group(run.recipe), []).append(run)
-    rows = [_entry(members, varying, protocol) for members in groups.values()]
+    rows = [_entry(members, varying, protocol, summary) for members in groups.values()]
     _add_delta(rows, by)
     return [_floor(measured, protocol), *rows]
 
@@ -121,21 +134,27 @@ def _group(recipe: Recipe) -> str:
     return json.dumps(content, sort_keys=True)
 
 
+def _data(recipe: Recipe) -> dict[str, Any]:
+    """The dataset with its options, apart from the fold."""
+    return {key: value for key, value in recipe.canonical()["dataset"].items() if key != "fold"}
+
+
 def _baseline_key(recipe: Recipe) -> str:
     content = recipe.canonical()
     network = [content["architecture"].get("backbone", "segnet"), content["architecture"].get("width")]  # dense: SegNet
     return json.dumps([content["dataset"], network, content["epochs"], recipe.seed], sort_keys=True)
 
 
-def _entry(runs: list[Run], varying: list[str], protocol: str) -> Entry:
+def _entry(runs: list[Run], varying: list[str], protocol: str, summary: str | None) -> Entry:
     recipe = runs[0].recipe
-    entry = Entry(name=_name(recipe, varying), seeds={}, runs=runs)
+    entry = Entry(name=_name(recipe, varying), seeds={}, runs=runs, summary=summary or summaries.of(recipe))
+    if not _one_task_each(recipe):
+        entry.rivals = json.dumps([_data(recipe), sorted(recipe.tasks), entry.summary], sort_keys=True)
     networks: dict[tuple, Run] = {}
     for run in runs:
-        entry.seeds.setdefault(repeat_of(run.recipe), {}).update(_numbers(run.result["metrics"][protocol]))
+        scores = summaries.scores(run, protocol, summary) if summary else run.result["metrics"][protocol]
+        entry.seeds.setdefault(repeat_of(run.recipe), {}).update(_numbers(scores))
         networks[tuple(run.recipe.tasks)] = run
-        selected = run.result.get("selected")
-        entry.chosen_on_test |= bool(selected) and selected["split"] == "test"
         entry.random_start |= bool(run.random_start)
     entry.parameters = sum(run.result["parameters"] for run in networks.values())
     entry.macs = sum(run.result["macs"] for run in networks.values())

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .. import metrics
+from . import summaries
 from .rows import Entry
 
 
@@ -17,24 +18,46 @@ def table(rows: Sequence[Entry]) -> pd.DataFrame:
     and folds.
 
     ``?`` stands behind a published value that was not checked against its paper, † behind the name of a row whose
-    epoch was chosen by a test metric, ‡ behind one that began at random for want of ImageNet weights.
+    epoch was chosen by a test metric, ‡ behind one that began at random for want of ImageNet weights. The mean rank is
+    there where two rows compete, ``summary`` (which epochs the numbers are of) where there are runs.
     """
     keys = metrics.in_order(_present(rows))
     plain = [_heading(key) for key in keys]  # two tasks may have metrics of one name
     headings = {k: f"{k.partition('/')[0]} {h}" if plain.count(h) > 1 else h for k, h in zip(keys, plain, strict=True)}
+    ranks = mean_ranks(rows)
     lines = {}
     for entry in rows:
         line = {headings[key]: _cell(entry, key) for key in keys}
-        line["Δ_MTL %"] = _spread(list(entry.delta.values()), 2, sign=True) if entry.delta else ""
+        line["Δ_MTL %"] = _spread(list(entry.delta.values()), 2, sign=True) + _doubt(entry, "delta_mtl")
+        if ranks:
+            line["mean rank ↓"] = f"{ranks[entry.name]:.2f}" if entry.name in ranks else ""
         line["parameters"] = f"{entry.parameters / 1e6:.2f} M" if entry.parameters else ""
         line["GMACs"] = f"{entry.macs / 1e9:.3f}" if entry.macs else ""
         line["seconds"] = f"{entry.seconds:.0f}" if entry.seconds is not None else ""
         line["seeds"] = len(entry.seed_numbers) if entry.runs else ""
         if any(other.folds for other in rows):
             line["folds"] = len(entry.folds) or ""
+        if any(other.summary for other in rows):
+            line["summary"] = summaries.words(entry.summary) if entry.summary else ""
         marks = (" †" if entry.chosen_on_test else "") + (" ‡" if entry.random_start else "")
         lines[entry.name + marks] = line
     return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def mean_ranks(rows: Sequence[Entry]) -> dict[str, float]:
+    """Name of a row -> its mean rank among the given rows that it competes with: those of several tasks at once with
+    the same data, tasks, metrics and summary, or of one paper's table. Dense (``metrics.mean_rank``), by the means over
+    seeds and folds. A row without a rival has none.
+    """
+    groups: dict[tuple, dict[str, dict[str, float]]] = {}
+    for entry in rows:
+        keys = metrics.in_order(_present([entry]))
+        if entry.rivals and keys:
+            means = {key: float(np.mean(entry.values(key))) for key in keys}
+            groups.setdefault((entry.rivals, *keys), {})[entry.name] = means
+    return {
+        name: rank for group in groups.values() if len(group) > 1 for name, rank in metrics.mean_rank(group).items()
+    }
 
 
 def footnotes(rows: Sequence[Entry]) -> list[str]:
@@ -46,6 +69,11 @@ def footnotes(rows: Sequence[Entry]) -> list[str]:
         notes.append("† its epoch was chosen by a metric on the test split: compare with care")
     if any(entry.random_start for entry in rows):
         notes.append("‡ began at random: ImageNet weights could not be fetched")
+    if mean_ranks(rows):
+        notes.append(
+            "mean rank: mean over the metrics of the place among these rows, equal values share one (dense); another "
+            "row in the table changes it"
+        )
     if any(entry.unconfirmed for entry in rows):
         notes.append("? published, not checked against the paper")
     return notes
@@ -53,16 +81,19 @@ def footnotes(rows: Sequence[Entry]) -> list[str]:
 
 def records(rows: Sequence[Entry]) -> list[dict[str, Any]]:
     """The rows for a program: means, standard deviations and single values, nothing rounded."""
+    ranks = mean_ranks(rows)
     return [
         {
             "name": entry.name,
             "metrics": {key: _statistics(entry.values(key)) for key in metrics.in_order(_present([entry]))},
             "delta_mtl": _statistics(list(entry.delta.values())) if entry.delta else None,
+            "mean_rank": ranks.get(entry.name),
             "parameters": entry.parameters,
             "macs": entry.macs,
             "seconds": entry.seconds,
             "seeds": entry.seed_numbers,
             "folds": entry.folds,
+            "summary": entry.summary or None,
             "chosen_on_test": entry.chosen_on_test,
             "random_start": entry.random_start,
             "runs": [str(run.folder) for run in entry.runs],
@@ -84,6 +115,7 @@ def tidy(rows: Sequence[Entry], protocol: str) -> pd.DataFrame:
                 {
                     "name": entry.name,
                     "protocol": protocol,
+                    "summary": entry.summary,
                     "metric": metric,
                     "mean": found["mean"],
                     "std": found["std"],
@@ -129,7 +161,11 @@ def _digits(key: str) -> int:
 
 def _cell(entry: Entry, key: str) -> str:
     text = _spread([_scale(key) * value for value in entry.values(key)], _digits(key))
-    return text + ("?" if key in entry.unconfirmed else "")
+    return text + _doubt(entry, key)
+
+
+def _doubt(entry: Entry, key: str) -> str:
+    return "?" if key in entry.unconfirmed else ""
 
 
 def _spread(values: list[float], digits: int, sign: bool = False) -> str:
