@@ -12,11 +12,18 @@ import torch
 from torch import Tensor
 
 from ..errors import KitError
+from . import adaptive as _adaptive  # noqa: F401
+from . import bilevel as _bilevel  # noqa: F401
+from . import full as _full  # noqa: F401
+from . import gradnorm as _gradnorm  # noqa: F401
 from . import gramian as _gramian  # noqa: F401  (registers its methods)
 from . import losses as _losses  # noqa: F401
+from . import stochastic as _stochastic  # noqa: F401
+from . import tracking as _tracking  # noqa: F401
 from .base import WEIGHTINGS, NamedTask, Step, TaskLike, Weighting
+from .diagnostics import diagnostics
 
-__all__ = ["WEIGHTINGS", "Combiner", "NamedTask", "Step", "Weighting", "build", "combine", "combiner"]
+__all__ = ["WEIGHTINGS", "Combiner", "NamedTask", "Step", "Weighting", "build", "combine", "combiner", "diagnostics"]
 
 
 def build(name: str, tasks: Sequence[TaskLike], **options: Any) -> Weighting:
@@ -57,8 +64,8 @@ class Combiner:
     """A method with its state, called with gradients instead of a model.
 
     Own parameters (the log variances of ``uncertainty``) take one Adam step of ``learning_rate`` after each call that
-    is given losses. ``after_step`` passes on the losses after an update of the model (FAMO), ``epoch_end`` the mean losses
-    of an epoch (DWA).
+    is given losses. ``after_step`` passes on the losses after an update of the model (FAMO), ``epoch_end`` the mean
+    losses of an epoch (DWA).
     """
 
     def __init__(self, method: Weighting, learning_rate: float):
@@ -78,17 +85,22 @@ class Combiner:
                 )
             if not bool(torch.isfinite(matrix).all()):
                 raise KitError("gradients hold NaN or infinity; a method cannot weigh them")
-        if len(extra) != self.method.batches_per_step - 1:
-            needed = self.method.batches_per_step
-            raise KitError(
-                f"{self.method.label} needs the gradients of {needed} independent batch{'es' * (needed > 1)}, found "
-                f"{1 + len(extra)}; pass {needed - 1} more as extra=[...]"
-            )
         values = gradients.new_ones(tasks) if losses is None else torch.as_tensor(losses).to(gradients)
+        self._count(extra)
         weights, direction = self.method.combine(gradients, values, extra)
         if losses is not None:
             self._train(values)
         return weights, direction
+
+    def _count(self, extra: Sequence[Tensor]) -> None:
+        needed = self.method.batches_per_step
+        if self.method.needs_model:
+            raise KitError(f"{self.method.label} {self.method.needs_model}; take it in a recipe, as weighting.name")
+        if len(extra) != needed - 1:
+            raise KitError(
+                f"{self.method.label} needs the gradients of {needed} independent batch{'es' * (needed > 1)}, found "
+                f"{1 + len(extra)}; pass {needed - 1} more as extra=[...]"
+            )
 
     def after_step(self, losses: Tensor) -> None:
         """Losses (T,) of the same batch after the update of the model."""

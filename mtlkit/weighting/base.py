@@ -66,6 +66,7 @@ class Weighting(nn.Module):
         batches_per_step: how many independent batches a step asks the closure for, as closure(0), closure(1), ...
         accumulates: whether a batch may come in parts; then ``parts`` of them make a batch, closure(k * parts + j) is
             the j-th part of batch k, and the losses of the parts add up to those of the batch.
+        needs_model: why the method is nothing without a model, where it is.
         memory: names of attributes that are saved and resumed besides parameters and buffers: numbers, tensors, lists
             and dicts of them.
         generator: where a method's chance comes from, None where it has none; saved and resumed too.
@@ -75,6 +76,7 @@ class Weighting(nn.Module):
     paper: str = ""
     batches_per_step: int = 1
     accumulates: bool = False
+    needs_model: str = ""
     memory: tuple[str, ...] = ()
 
     def __init__(self, tasks: Sequence[TaskLike]):

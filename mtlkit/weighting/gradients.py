@@ -197,6 +197,6 @@ class GramianLevel(GradientLevel):
                 total[name] = total[name] + loss.detach() if name in total else loss.detach()
         engine.average_gradients(model.parameters())
         if not self.scale_heads:
-            engine.scale_heads(model, {name: 1.0 / used[name] for name in total})
+            engine.scale_heads(model, {name: 1.0 / used[name] for name in used})
         optimizer.step()
         return Step(total, {name: loss.new_tensor(weights[name]) for name, loss in total.items()})

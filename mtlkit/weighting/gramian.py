@@ -207,13 +207,14 @@ class FairGrad(Bargaining):
 class AlignedMTL(GramianLevel):
     """Aligned-MTL: the gradients' matrix is replaced by the nearest one with equal singular values, then summed.
 
-    A = V diag(ev) V', B = sqrt(s) V diag(ev^-1/2) V', w = B 1 (section 4). Eigenvalues below 1e-10 of the largest count
-    as zero (the released tolerance, T eps, lets rounding in where gradients are collinear, in float64, and the update
-    collapses; LibMTL's calls a function that PyTorch no longer has).
+    A = V diag(ev) V', B = sqrt(s) V diag(ev^-1/2) V', w = B 1 (section 4). Directions that the gradients do not span
+    are left out, by the eigenvalues of their cosines, below 1e-10 of the largest (the released tolerance, T eps of A's,
+    lets rounding in where gradients are collinear, in float64, and the update collapses; LibMTL calls a function that
+    PyTorch no longer has).
 
     Args:
         tasks: of the run.
-        mode: s is the smallest eigenvalue that counts (``"min"``, the paper's), their ``"median"``, or their mean
+        mode: s is the smallest eigenvalue that is left (``"min"``, the paper's), their ``"median"``, or their mean
             (``"rmse"``).
         **common: of ``GramianLevel``.
 

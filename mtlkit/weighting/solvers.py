@@ -75,7 +75,7 @@ def nonnegative(M: Array, q: Array) -> Array | None:
 
 
 def _dependent(C: Array, support: list[int], j: int) -> Array | None:
-    """Where unit vector j is a combination of the support: how those move when x_j grows and the sum stays; else None."""
+    """How the support moves when x_j grows and the sum stays, where unit vector j is its combination; else None."""
     column = C[support, j]
     own = _solve(C[np.ix_(support, support)], column) if len(support) > 1 else column
     return -own if C[j, j] - column @ own < DEPENDENT else None
@@ -257,16 +257,21 @@ def imtl_g(A: Array) -> Array:
 def aligned(A: Array, mode: str = "min") -> Array:
     """Weights that give the gradients' span equal singular values (Aligned-MTL), for a preference of ones.
 
-    B = sqrt(s) V diag(ev^-1/2) V', w = B 1, over the eigenvalues above 1e-10 of the largest; s is the smallest of them
-    (``"min"``), their ``"median"`` or their mean (``"rmse"``).
+    B = sqrt(s) V diag(ev^-1/2) V', w = B 1, with the eigenvalues ev of A; s is the smallest of them (``"min"``), their
+    ``"median"`` or their mean (``"rmse"``). Which count as zero is decided on the cosines (below 1e-10 of the largest),
+    so that short gradients count; and ev are squares of singular values of a factor of A, which keeps the digits that
+    the eigenvalues of A itself lose when norms span 1e6.
     """
-    values, vectors = np.linalg.eigh(A)
-    kept = values > 1e-10 * values[-1]
-    if not kept.any() or not values[-1] > 0:
+    C, n = unit(A)
+    values, vectors = np.linalg.eigh(C)
+    kept = values > 1e-10 * max(values[-1], 1e-300)
+    if not kept.any():
         return np.zeros(len(A))
-    values, vectors = values[kept], vectors[:, kept]
-    s = {"min": values[0], "median": np.median(values), "rmse": values.mean()}[mode]
-    return np.sqrt(s) * (vectors @ ((vectors.sum(axis=0)) / np.sqrt(values)))
+    factor = n[:, None] * vectors[:, kept] * np.sqrt(values[kept])  # T x rank; times its transpose: A
+    V, singular, _ = np.linalg.svd(factor, full_matrices=False)
+    ev = singular**2
+    s = {"min": ev.min(), "median": np.median(ev), "rmse": ev.mean()}[mode]
+    return np.sqrt(s) * (V @ (V.sum(axis=0) / singular))
 
 
 def config(A: Array) -> Array:
