@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import metrics
 from .runs import Run
-from .tasks import Task, colour_of
+from .tasks import COLOURS, Task, colour_of
 
 UNKNOWN = 0.35  # grey of pixels that do not count
 # Classes: Okabe and Ito's colours first, then others between them; neighbours in a legend differ in lightness too.
@@ -372,15 +372,49 @@ def loss_curves(run: Run) -> Figure:
 
 
 def weight_trajectories(runs: Mapping[str, Run]) -> Figure:
-    """Task weights over the steps, one panel a run, the same colour for the same task."""
-    figure, axes = plt.subplots(1, len(runs), figsize=(4.0 * len(runs), 2.9), squeeze=False, sharey=True)
-    for axis, (label, run) in zip(axes[0], runs.items(), strict=True):
-        for task, line in run.weights.groupby("task", sort=False):
-            axis.plot(line.step, line.weight, color=colour_of(task), label=task)
-        axis.set(title=label, xlabel="step")
-    axes[0, 0].set_ylabel("weight of the loss")
-    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    """Task weights over the steps, one panel a run, five a row, the same colour for the same task.
+
+    Pale are the weights of every step, dark their running median over a fortieth of the run. Weights that lie more than
+    two orders of magnitude apart stand on a logarithmic axis, linear around zero where some are not positive.
+    """
+    tables = {label: run.weights for label, run in runs.items()}
+    history = pd.concat(tables.values())
+    colours = line_colours(list(dict.fromkeys(history.task)))
+    width = min(5, len(runs))
+    rows = -(-len(runs) // width)
+    figure, axes = plt.subplots(rows, width, figsize=(4.0 * width, 2.9 * rows), squeeze=False, sharey=True)
+    for axis in axes.flat[len(runs) :]:
+        axis.axis("off")
+    for axis, (label, table) in zip(axes.flat, tables.items(), strict=False):
+        for task, line in table.groupby("task", sort=False):
+            axis.plot(line.step, line.weight, color=colours[task], lw=0.7, alpha=0.35)
+            median = line.weight.rolling(1 + len(line) // 40, center=True, min_periods=1).median()
+            axis.plot(line.step, median, color=colours[task])
+        if (history.weight < 0).any():
+            axis.axhline(0, color="black", lw=0.8)
+        axis.set(title=label if len(table) else f"{label}: no weights", xlabel="step")
+    _scale(axes[0, 0], history.weight.to_numpy(float))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("weight of the loss")
+    lines = [plt.Line2D([], [], color=colour) for colour in colours.values()]
+    axes[0, -1].legend(lines, list(colours), loc="upper left", bbox_to_anchor=(1.0, 1.0), ncols=1 + len(lines) // 10)
     return figure
+
+
+def line_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each task: its own, or, where it has none, one of a row from dark to light."""
+    nameless = [name for name in names if name not in COLOURS]
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(nameless)))
+    made = dict(zip(nameless, map(matplotlib.colors.to_hex, shades), strict=True))
+    return {name: made.get(name, colour_of(name)) for name in names}
+
+
+def _scale(axis: Axes, weights: np.ndarray) -> None:
+    """Choose the scale of an axis for all the weights that it will show."""
+    sizes = np.abs(weights[weights != 0])
+    if len(sizes) and sizes.max() > 100 * np.percentile(sizes, 1):
+        linear = {"linthresh": float(np.median(sizes))} if (weights <= 0).any() else {}
+        axis.set_yscale("symlog" if linear else "log", **linear)
 
 
 def delta_bars(delta: Mapping[str, float], spread: Mapping[str, float] | None = None) -> Figure:

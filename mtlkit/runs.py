@@ -105,6 +105,17 @@ class Run:
         """Task weights by step: step, task, weight."""
         return self._table("weights.csv", STEP_LOGS["weights.csv"])
 
+    @property
+    def gradients(self) -> pd.DataFrame:
+        """What the Gramian of the task gradients said, by step: step, name, i, j, value; empty for weightings without.
+
+        ``name`` is ``norm`` or ``dropped`` (i = j = task), ``cosine`` or ``gms`` (gradient-magnitude similarity) of the
+        tasks i and j, each pair once, or ``condition`` (i and j are empty).
+        ``weighting.diagnostics`` defines them.
+        """
+        table = self._table("gradients.csv", STEP_LOGS["gradients.csv"])
+        return table.astype({"i": object, "j": object}).fillna({"i": "", "j": ""})
+
     def snapshot(self, epoch: int) -> Path:
         """Where the parameters after an epoch (from 0) are kept, if the recipe has them kept."""
         return self.folder / "snapshots" / f"epoch-{epoch:04d}.pt"

@@ -12,7 +12,7 @@ from mtlkit.architectures.catalogue import ENTRIES, rows
 
 KEYS = [
     "name", "architecture", "backbone", "preset", "tasks", "height", "width", "parameters", "macs", "macs_rule",
-    "reference_parameters", "reference_macs", "note",
+    "reference_parameters", "reference_macs", "reference_gmacs", "note",
 ]  # fmt: skip
 CITYSCAPES_SIZES = ("128x256", "256x512", "288x384")
 ROWS = rows()
@@ -25,6 +25,8 @@ def test_counts_equal_the_reference(row):
         assert isinstance(row[key], int)
         if row[f"reference_{key}"] is not None:
             assert row[key] == row[f"reference_{key}"], key
+    if row["reference_gmacs"] is not None:  # four decimals were recorded
+        assert round(row["macs"] / 1e9, 4) == row["reference_gmacs"]
 
 
 def test_names_are_unique_and_rows_are_json():

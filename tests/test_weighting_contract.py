@@ -31,6 +31,7 @@ def batch(k=0, size=2):
     normals = torch.randn(size, 3, 32, 32, generator=generator)
     return {
         "image": torch.rand(size, 3, 32, 32, generator=generator),
+        "flow": torch.randn(size, 3, 32, 32, generator=generator),
         "semantic": torch.randint(0, 4, (size, 32, 32), generator=generator),
         "depth": 1 + torch.rand(size, 1, 32, 32, generator=generator),
         "normals": torch.nn.functional.normalize(normals, dim=1),
@@ -41,7 +42,7 @@ def closure_of(model, names=NAMES, autocast=False):
     def closure(k=0):
         data = batch(k)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            outputs = model(data["image"], names)
+            outputs = model(data, names)
         return {
             task.name: task.loss(outputs[task.name].float(), data[task.name]) for task in TASKS if task.name in names
         }
@@ -203,7 +204,7 @@ def test_a_batch_in_parts_is_one_update():
 
             def closure(k=0, model=model, data=data, parts=parts):
                 piece = {key: value.chunk(parts)[k] for key, value in data.items()}
-                outputs = model(piece["image"])
+                outputs = model(piece)
                 return {task.name: task.loss(outputs[task.name], piece[task.name]) / parts for task in TASKS}
 
             optimizer = torch.optim.SGD([*model.parameters(), *method.parameters()], lr=0.0)

@@ -32,7 +32,8 @@ class Entry:
         dataset: whose tasks these are; the first part of the row's name.
         architecture: a registered name.
         tasks: in order.
-        macs: input size -> reference multiply-accumulates of one image, None where there is no reference.
+        macs: input size -> reference multiply-accumulates of one image, a whole number, or GMAC as a float where four
+            decimals alone are known; None where there is no reference.
         parameters: the reference count, log variances included; None where there is no reference.
         log_variances: scalars of uncertainty weighting that the reference counts as parameters of the network.
         options: of ``mtlkit.build``.
@@ -44,7 +45,7 @@ class Entry:
     dataset: str
     architecture: str
     tasks: tuple[Task, ...]
-    macs: Mapping[Size, int | None]
+    macs: Mapping[Size, int | float | None]
     parameters: int | None = None
     log_variances: int = 0
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -75,7 +76,8 @@ class Entry:
                 "macs": count_macs(model, height, width, self.rule),
                 "macs_rule": self.rule,
                 "reference_parameters": None if self.parameters is None else self.parameters - self.log_variances,
-                "reference_macs": reference,
+                "reference_macs": reference if isinstance(reference, int) else None,
+                "reference_gmacs": reference if isinstance(reference, float) else None,
                 "note": self._note(),
             }
 
@@ -140,7 +142,8 @@ def rows() -> list[dict[str, Any]]:
 
     Returns:
         Dicts with the keys name, architecture, backbone, preset, tasks (names), height, width (of the image, pixels),
-        parameters (of the network alone), macs (batch 1), macs_rule, reference_parameters, reference_macs and note;
-        the last three are None where there is none.
+        parameters (of the network alone), macs (batch 1), macs_rule, reference_parameters, reference_macs,
+        reference_gmacs (to four decimals, where no whole number is known) and note; the last four are None where
+        there is none.
     """
     return [row for entry in ENTRIES for row in entry.rows()]

@@ -14,9 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..errors import KitError
 from .base import Closure, Losses, Rows
 
-PIECE = 65536  # numbers of a gradient that are made float64 at once: three such pieces stay in the cache
+PIECE = 65536  # numbers of a gradient that are made float64 at once: what a few such pieces take stays in the cache
 
 # --- one backward pass ---
 
@@ -65,7 +66,7 @@ def of_parameters(closure: Closure, model: nn.Module, k: int = 0, parts: int = 1
             row = list(gradients[: len(shared)])
             found[name] = _sum(found[name], row) if name in found else row
             losses[name] = losses[name] + loss.detach() if name in losses else loss.detach()
-    _agree(losses, found, [task.name for task in model.tasks], len(shared))
+    _agree(losses, found, [task.name for task in model.tasks], shared)
     if heads:
         average_gradients([p for name in losses for p in _trainable(model.task_parameters(name))])
     targets, rows = _dense(shared, list(found.values()))
@@ -79,6 +80,7 @@ def of_representation(closure: Closure, model: nn.Module) -> TaskGradients:
     """
     with model.noting_features() as features:
         losses = closure(0)
+    _same_everywhere(list(losses))
     z, rows = features["representation"], []
     for name, loss in losses.items():
         own = _trainable(model.task_parameters(name))
@@ -118,15 +120,23 @@ def gramian(rows: Rows) -> Tensor:
     """G G', (T, T) float64 on the CPU, summed in float64 whatever the gradients are (methods that look for a null space
     need it), piece by piece: no second copy of the gradients is ever held.
     """
-    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows[0][0].device if rows[0] else None)
+    size = max((tensor.numel() for tensor in rows[0]), default=0)
+    device = rows[0][0].device if rows[0] else torch.device("cpu")
+    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=device)
+    buffer = total.new_empty(len(rows), min(PIECE, size) if device.type == "cpu" else size)
     for column in zip(*rows, strict=True):
         vectors = _flat(column)
-        piece = PIECE if total.device.type == "cpu" else vectors[0].numel()
-        for start in range(0, vectors[0].numel(), piece):
-            part_TP = torch.stack([vector[start : start + piece] for vector in vectors]).double()
-            total += part_TP @ part_TP.T
+        for start in range(0, len(vectors[0]), buffer.shape[1]):
+            part_TP = buffer[:, : len(vectors[0]) - start]
+            for line, vector in zip(part_TP, vectors, strict=True):
+                line.copy_(vector[start : start + len(line)])
+            if device.type == "cpu":  # row by row: a matrix product with few rows is slow there
+                for i in range(len(rows)):
+                    total[i, i:].addmv_(part_TP[i:], part_TP[i])
+            else:
+                total.addmm_(part_TP, part_TP.T)
     total = total.cpu()
-    return (total + total.T) / 2
+    return total.triu() + total.triu(1).T
 
 
 @torch.no_grad()
@@ -149,7 +159,7 @@ def _flat(column: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.reshape(-1) for tensor in column]
 
 
-def _agree(losses: Losses, found: dict[str, list[Tensor | None]], names: Sequence[str], size: int) -> None:
+def _agree(losses: Losses, found: dict[str, list[Tensor | None]], names: Sequence[str], shared: list) -> None:
     """Give every process the tasks, in one order, and the parameters of all of them: what is absent here is zero."""
     if processes() == 1:
         return
@@ -160,8 +170,20 @@ def _agree(losses: Losses, found: dict[str, list[Tensor | None]], names: Sequenc
     for name in names:
         reached = [masks[name] for masks in everywhere if name in masks]
         if reached:
-            found[name] = rows.get(name, [None] * size)
-            losses[name] = values.get(name, torch.zeros(()))
+            found[name] = rows.get(name, [None] * len(shared))
+            losses[name] = values.get(name, torch.zeros((), device=shared[0].device if shared else None))
+
+
+def _same_everywhere(names: list[str]) -> None:
+    """Raise KitError where the processes have different tasks in their batches."""
+    if processes() > 1:
+        everywhere: list[list[str]] = [[]] * processes()
+        dist.all_gather_object(everywhere, names)
+        if any(others != names for others in everywhere):
+            found = " and ".join(map(str, everywhere))
+            raise KitError(
+                f"at the representation every process needs the same tasks, found {found}; set at='parameters'"
+            )
 
 
 def _dense(shared: list[nn.Parameter], rows: list[list[Tensor | None]]) -> tuple[list[Tensor], Rows]:
@@ -214,10 +236,17 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every ``.grad`` by its mean over all processes; a parameter without one on this rank counts as zero."""
     if processes() == 1:
         return
-    for parameter in parameters:
+    for parameter in _trainable(parameters):
         if parameter.grad is None:  # every rank must take part in every collective
             parameter.grad = parameter.new_zeros(parameter.shape)
         _mean(parameter.grad)
+
+
+def mean_losses(found: TaskGradients) -> Tensor:
+    """The losses of the whole batch, (T,): their mean over the processes, so that all weigh alike."""
+    losses_T = torch.stack(list(found.losses.values()))
+    average_rows([[losses_T]])
+    return losses_T
 
 
 def average_rows(rows: Rows) -> None:

@@ -61,7 +61,7 @@ class GradDrop(GradientLevel):
 
     def blend(self, found: engine.TaskGradients, model: nn.Module) -> Mixture:
         z = found.targets[0].detach() if self.at == "representation" else None
-        return self.mix(found.rows, mean_losses(found), self._rows(list(found.losses)), z)
+        return self.mix(found.rows, engine.mean_losses(found), self._rows(list(found.losses)), z)
 
     @torch.no_grad()
     def mix(self, rows: Rows, losses_T: Tensor, present: list[int], z: Tensor | None = None) -> Mixture:
@@ -143,13 +143,6 @@ class Clip(GradientLevel):
         fused = math.sqrt(max(float(gramian.sum()), 0.0))
         weights = [limit / fused if fused > limit else 1.0] * len(rows)
         return Mixture(engine.weighted_sum(rows, weights), weights, gramian)
-
-
-def mean_losses(found: engine.TaskGradients) -> Tensor:
-    """Losses (T,), as the rows the mean over the processes."""
-    losses_T = torch.stack(list(found.losses.values()))
-    engine.average_rows([[losses_T]])
-    return losses_T
 
 
 def refuse_scaled_heads(method: GradientLevel) -> None:

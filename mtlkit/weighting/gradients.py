@@ -80,7 +80,7 @@ class GradientLevel(Weighting):
 
     def blend(self, found: engine.TaskGradients, model: nn.Module) -> Mixture:
         """``mix`` for a step; a method that looks at more than rows and losses has its own."""
-        return self.mix(found.rows, torch.stack(list(found.losses.values())), self._rows(list(found.losses)))
+        return self.mix(found.rows, engine.mean_losses(found), self._rows(list(found.losses)))
 
     def check(self, model: nn.Module) -> None:
         if self.at == "representation" and model.representation() is None:

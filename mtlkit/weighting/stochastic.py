@@ -65,7 +65,7 @@ class DoubleSampling(GradientLevel):
         optimizer.zero_grad(set_to_none=True)
         self._learn(*self._compare(closure, model))
         found = engine.of_parameters(closure, model, k=2, parts=self.parts)
-        mixture = self.mix(found.rows, torch.stack(list(found.losses.values())), self._rows(list(found.losses)))
+        mixture = self.mix(found.rows, engine.mean_losses(found), self._rows(list(found.losses)))
         engine.write(found.targets, mixture.direction)
         return self._finish(found.losses, mixture, model, optimizer)
 
@@ -149,7 +149,9 @@ class SDMGrad(DoubleSampling):
     ``strength`` is lambda = 0.3 (the authors' runs, LibMTL, TorchJD; 0.6 in the authors' class): 0 is MGDA, infinity
     equal weighting. ``lr`` = 10 (the authors, TorchJD; LibMTL 5), ``iterations`` = 20 and ``momentum`` = 0.5 (all).
     At such rates w jumps from corner to corner unless gradients nearly agree (the descent is stable below 2 (1 +
-    momentum) / curvature, and the curvature of M is about 1 for orthogonal gradients); take 0.3 for the solution.
+    momentum) / curvature, and the curvature of M is about 1 for orthogonal gradients); take 0.3 for the solution, and
+    much less to average over steps. As s is of the same pair of batches, E[M] is biased towards noisy tasks where noise
+    outweighs the gradients.
 
     Corrected against the authors' code: there all three gradients are one and the same buffer, so that only one batch
     counts; here they are three. Where no M_tt is above 0 (two batches that contradict each other in every task, or

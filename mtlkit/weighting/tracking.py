@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import KitError
 from . import engine
 from .base import WEIGHTINGS, Rows, TaskLike
-from .full import mean_losses, refuse_scaled_heads
+from .full import refuse_scaled_heads
 from .gradients import GradientLevel, Mixture
 
 EPSILON = 1e-8  # DB-MTL: under the logarithm
@@ -46,7 +46,7 @@ class _Remembering(GradientLevel):
     def blend(self, found: engine.TaskGradients, model: nn.Module) -> Mixture:
         number = {id(parameter): i for i, parameter in enumerate(model.shared_parameters())}
         places = [number[id(target)] for target in found.targets]
-        return self.mix(found.rows, mean_losses(found), self._rows(list(found.losses)), places)
+        return self.mix(found.rows, engine.mean_losses(found), self._rows(list(found.losses)), places)
 
     def _recall(self, task: int, row: list[Tensor], places: Places) -> list[Tensor]:
         """What is remembered of these parameters, where their gradients are (a resumed state comes on the CPU)."""
@@ -89,7 +89,7 @@ class DualBalancing(_Remembering):
         self.count = 0  # steps so far
 
     def blend(self, found: engine.TaskGradients, model: nn.Module) -> Mixture:
-        engine.scale_heads(model, dict(zip(found.losses, _log_slopes(mean_losses(found)), strict=True)))
+        engine.scale_heads(model, dict(zip(found.losses, _log_slopes(engine.mean_losses(found)), strict=True)))
         return super().blend(found, model)
 
     @torch.no_grad()
