@@ -31,6 +31,9 @@ app.add_typer(runs_app, name="runs")
 Overrides = Annotated[list[str], typer.Option("-p", "--param", help="Override a recipe key: -p optimiser.lr=0.001")]
 
 
+LEVELS = ("loss", "layer", "gramian", "gradient")  # what a weighting looks at, cheapest first
+
+
 class Accelerator(enum.StrEnum):
     """Fabric's accelerators that the kit runs on."""
 
@@ -110,12 +113,14 @@ def _agrees(row: dict, key: str) -> str:
 
 @app.command()
 def weightings() -> None:
-    """Every weighting: level, options with their defaults, paper."""
+    """Every weighting: level, paper, options with their defaults."""
     from .weighting import WEIGHTINGS
 
-    for name in WEIGHTINGS:
-        options = ", ".join(f"{o}={p.default!r}" for o, p in WEIGHTINGS.options(name).items())
-        print(f"{name:<14} {WEIGHTINGS[name].level:<9} {options:<45} {WEIGHTINGS[name].paper}")
+    for name in sorted(WEIGHTINGS, key=lambda name: (LEVELS.index(WEIGHTINGS[name].level), name)):
+        method = WEIGHTINGS[name]
+        own = {o: p.default for o, p in WEIGHTINGS.options(name).items() if o != "generator"}
+        options = ", ".join(f"{option}={default!r}" for option, default in own.items())
+        print(f"{name:<17} {method.level:<9} {method.paper}\n{'':<27} {options or 'no options'}")
 
 
 @app.command(name="recipes")

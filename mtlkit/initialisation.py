@@ -5,7 +5,8 @@ loads them, a task's trunk is taken whole, batch normalisation and its running s
 it: heads (in DeepLabv3+ pyramid and decoder) and the units between the trunks keep the start of the run's seed. The
 parameters of a source are those of the epoch that its recipe selects, else the last ones.
 
-ImageNet weights are torchvision's first ones of each ResNet, which are all but its last layer. Where they cannot be
+ImageNet weights are torchvision's first ones of each ResNet, all but its last layer, and of MobileNetV2 for
+``two_stream``: into both streams, as edgeai does, all but its last convolution and classifier. Where they cannot be
 fetched the run starts at random and says so.
 
 Whatever is loaded, is loaded before the first step alone: a run that goes on has it in its checkpoint.
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from .architectures import MultiTaskModel
 from .architectures.base import adopt
+from .architectures.two_stream import TwoStream
 from .errors import KitError
 from .layers import resnet
 from .recipes import SINGLE, Recipe
@@ -38,7 +40,7 @@ def check(recipe: Recipe, model: MultiTaskModel) -> None:
             f"{recipe.architecture.name!r} has none such; leave it out"
         )
     if recipe.pretrained:
-        _resnets(recipe, model)
+        _imagenet(recipe, model)
 
 
 def match(
@@ -167,39 +169,50 @@ def _fresh(model: nn.Module, trunks: list[nn.Module]) -> str:
 
 # --- ImageNet ---
 
+Parts = dict[str, nn.Module]  # modules of a trunk by the prefix of their names in torchvision's network
 
-def _resnets(recipe: Recipe, model: MultiTaskModel) -> list[resnet.ResNet]:
-    """The trunks that ImageNet weights fit. Raises KitError where there are none."""
-    trunks = [module for module in model.modules() if isinstance(module, resnet.ResNet)]
+
+def _imagenet(recipe: Recipe, model: MultiTaskModel) -> tuple[torchvision.models.WeightsEnum, list[Parts]]:
+    """The ImageNet weights that fit, and each trunk that they fit. Raises KitError where there is none."""
+    resnets = [module for module in model.modules() if isinstance(module, resnet.ResNet)]
     full = [resnet.EXPANSION * planes for planes in resnet.PLANES]
-    if not trunks or any(trunk.channels != full or trunk.conv1.in_channels != 3 for trunk in trunks):
-        options = recipe.canonical()["architecture"]
-        raise KitError(
-            f"pretrained = {recipe.pretrained!r} fits ResNets of width 1, found backbone {options.get('backbone')!r}, "
-            f"width {options.get('width')}; take such a backbone, or leave it out"
-        )
-    return trunks
+    if resnets and all(trunk.channels == full and trunk.conv1.in_channels == 3 for trunk in resnets):
+        sizes = tuple(len(stage) for stage in resnets[0].stages)
+        layers = next(layers for layers, blocks in resnet.BLOCKS.items() if blocks == sizes)
+        return _weights(f"resnet{layers}"), [{"": trunk} for trunk in resnets]
+    options = recipe.canonical()["architecture"]
+    if isinstance(model, TwoStream) and options["width"] == 1 and not options["expand_first"]:
+        return _weights("mobilenet_v2"), [{f"features.{n}.": b for n, b in net.items()} for net in model.mobilenets()]
+    name = options.get("backbone", options["name"])
+    raise KitError(
+        f"pretrained = {recipe.pretrained!r} fits ResNets and two_stream of width 1 (the latter without expand_first), "
+        f"found backbone {name!r}, width {options.get('width')}; take such a network, or leave it out"
+    )
 
 
 def _load_imagenet(recipe: Recipe, model: MultiTaskModel) -> list[str]:
-    trunks = _resnets(recipe, model)
-    sizes = tuple(len(stage) for stage in trunks[0].stages)
-    weights = _weights(next(layers for layers, blocks in resnet.BLOCKS.items() if blocks == sizes))
+    weights, trunks = _imagenet(recipe, model)
     try:
         state = fetch(weights)
     except Exception as error:  # no network, no such address, a file that is cut off, a folder that cannot be written
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return [f"{RANDOM}ImageNet weights could not be fetched from {weights.url} ({reason})"]
-    left = [key for key in state if key.startswith("fc.")]
-    kept = {key: tensor for key, tensor in state.items() if key not in left}
-    for trunk in trunks:
-        adopt(trunk, kept, f"a ResNet trunk from {weights}")
-    line = f"from ImageNet, {weights}: {len(kept)} tensors, {len(trunks)} trunk(s); not loaded: {', '.join(left)}"
-    return [line, _fresh(model, trunks)]
+    body = {key: tensor for key, tensor in state.items() if not key.startswith(("fc.", "classifier.", "features.18."))}
+    taken: set[str] = set()
+    for parts in trunks:
+        for prefix, module in parts.items():
+            own = {key.removeprefix(prefix): tensor for key, tensor in body.items() if key.startswith(prefix)}
+            adopt(module, own, f"a trunk from {weights}")
+            taken |= {prefix + key for key in own}
+    left = [key for key in state if key not in taken]
+    shown = ", ".join(left) if len(left) < 5 else f"{left[0]} ... {left[-1]} ({len(left)} tensors)"
+    modules = [module for parts in trunks for module in parts.values()]
+    line = f"from ImageNet, {weights}: {len(taken)} tensors, {len(trunks)} trunk(s); not loaded: {shown}"
+    return [line, _fresh(model, modules)]
 
 
-def _weights(layers: int) -> torchvision.models.WeightsEnum:
-    return torchvision.models.get_model_weights(f"resnet{layers}").IMAGENET1K_V1
+def _weights(network: str) -> torchvision.models.WeightsEnum:
+    return torchvision.models.get_model_weights(network).IMAGENET1K_V1
 
 
 def fetch(weights: torchvision.models.WeightsEnum) -> Mapping[str, Tensor]:

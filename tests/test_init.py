@@ -471,7 +471,7 @@ def test_weights_saved_without_counters_load_and_others_do_not(monkeypatch, weig
 
 def test_each_depth_has_weights_of_its_own():
     for layers in (50, 101):
-        assert f"resnet{layers}-" in initialisation._weights(layers).url
+        assert f"resnet{layers}-" in initialisation._weights(f"resnet{layers}").url
 
 
 def test_without_network_the_start_is_random_and_said(monkeypatch):
@@ -519,9 +519,9 @@ def test_the_mark_of_a_random_start_goes_on_to_what_starts_from_it_and_to_the_re
     [
         (
             RESNET | {"architecture.width": 0.5},
-            "fits ResNets of width 1, found backbone 'resnet50-deeplabv3plus', width 0.5",
+            "fits ResNets and two_stream of width 1 .* found backbone 'resnet50-deeplabv3plus', width 0.5",
         ),
-        ({"architecture.width": 1.0}, "fits ResNets of width 1, found backbone 'segnet', width 1.0"),
+        ({"architecture.width": 1.0}, "fits ResNets and two_stream of width 1 .* found backbone 'segnet', width 1.0"),
     ],
 )
 def test_what_imagenet_does_not_fit_is_refused(changes, words, tmp_path):

@@ -71,11 +71,16 @@ def test_the_series_of_this_version_is_there():
         "30_why_weights_matter",
         "31_uncertainty",
         "32_dwa",
+        "33_gradnorm",
         "34_gradient_preservation",
+        "36_gradient_surgery",
+        "37_loss_only_methods",
+        "38_stochastic_and_bilevel",
         "40_train",
         "41_mtan_nyuv2",
         "42_mtan_cityscapes",
         "43_afanet",
+        "47_weightings_benchmark",
         "49_compare_runs",
     } <= found
     assert {path.stem for path in SOLUTIONS} == found, "every notebook has its solutions beside it"

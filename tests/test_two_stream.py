@@ -7,10 +7,11 @@ import math
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import mtlkit
-from mtlkit import KitError, tasks
+from mtlkit import KitError, initialisation, recipes, tasks
 from mtlkit.architectures import catalogue
 
 TASKS = [tasks.depth(), tasks.semantic(map(str, range(5))), tasks.motion()]
@@ -136,3 +137,33 @@ def test_bad_options_are_named(options, message):
 def test_the_flow_is_missed_by_name():
     with pytest.raises(KitError, match="add the entry 'flow'"):
         mtlkit.build("two_stream", TASKS, width=0.125)({"image": torch.rand(1, 3, 32, 32)})
+
+
+def recipe_of(**architecture):
+    options = {"name": "two_stream", "width": 1.0, **architecture}
+    table = {f"architecture.{key}": value for key, value in options.items()}
+    return recipes.load("rooms-tiny", table | {"pretrained": "imagenet"})
+
+
+def test_imagenet_weights_go_into_both_streams(monkeypatch):
+    """306 tensors of torchvision's 314 fit one stream and what is shared, 54 of them the other stream too."""
+    state = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    monkeypatch.setattr(initialisation, "fetch", lambda weights: state)
+    model, chosen = mtlkit.build("two_stream", TASKS), recipe_of()
+    initialisation.check(chosen, model)
+    lines = initialisation.load(chosen, model, "data", None)
+    assert "306 tensors, 2 trunk(s)" in lines[0] and "(8 tensors)" in lines[0] and lines[1].startswith("fresh: fuse")
+    for key, tensor in state.items():
+        number = key.split(".")[1]
+        rest = key.removeprefix(f"features.{number}.")
+        if key.startswith("features.") and int(number) < 18:
+            places = [model.streams["flow"], model.streams["image"]] if int(number) < 4 else [model.shared]
+            assert all(torch.equal(place.state_dict()[f"{number}.{rest}"], tensor) for place in places), key
+    shared = sum(key.startswith(tuple(f"features.{n}." for n in range(4))) for key in state)
+    assert shared == 54
+
+
+@pytest.mark.parametrize("options", [{"width": 0.5}, {"expand_first": True}])
+def test_imagenet_weights_that_do_not_fit_are_refused(options):
+    with pytest.raises(KitError, match="two_stream of width 1"):
+        initialisation.check(recipe_of(**options), mtlkit.build("two_stream", TASKS, **options))

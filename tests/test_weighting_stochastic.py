@@ -474,3 +474,9 @@ def test_bad_options_are_named(name, options, message):
 def test_a_missing_batch_is_asked_for(name):
     with pytest.raises(KitError, match="needs the gradients of 3 independent batches, found 2"):
         weighting.combine(name, G12, extra=[G12])
+
+
+@pytest.mark.parametrize("name", DOUBLE)
+def test_gradients_of_different_networks_are_refused(name):
+    with pytest.raises(KitError, match=r"one shape .*\(2, 2\).* found .*\(2, 3\)"):
+        weighting.combine(name, G12, extra=[torch.ones(2, 3), G12])

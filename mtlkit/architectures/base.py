@@ -32,6 +32,7 @@ class MultiTaskModel(nn.Module):
         stride: H and W are multiples of it.
         smallest_batch: images that a training batch needs; batch normalisation of maps of one pixel needs two.
         tasks: in the order given.
+        alone: whether this network with one task is what its paper calls a single-task net, a baseline of Delta_MTL.
         heads: the last layers of each task, by name.
     """
 
@@ -39,6 +40,7 @@ class MultiTaskModel(nn.Module):
     input_channels: Mapping[str, int] = {"image": 3, "flow": 3}
     stride: int = 32
     smallest_batch: int = 1
+    alone: bool = False
     heads: nn.ModuleDict
 
     def __init__(self, tasks: Sequence[Task]):

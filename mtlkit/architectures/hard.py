@@ -53,6 +53,8 @@ class Single(BackboneModel):
         KitError: tasks, backbone or width that do not exist.
     """
 
+    alone = True
+
     def __init__(self, tasks: Sequence[Task], backbone: str = "segnet", width: float = 1.0):
         super().__init__(tasks, backbone, width)
         self.trunks = nn.ModuleDict({task.name: self.backbone.trunk(width) for task in tasks})

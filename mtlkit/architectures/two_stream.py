@@ -56,6 +56,8 @@ class TwoStream(MultiTaskModel):
         KitError: tasks, inputs, decoder or width that do not exist; dilations that are not three.
     """
 
+    alone = True
+
     def __init__(
         self,
         tasks: Sequence[Task],

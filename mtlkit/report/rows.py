@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import metrics
+from ..architectures import ARCHITECTURES
 from ..errors import KitError
 from ..recipes import Recipe
 from ..runs import Run
@@ -115,8 +116,14 @@ def entries(
 
 def _place(run: Run) -> tuple:
     recipe, weighting = run.recipe, run.recipe.weighting.name
-    kind = (recipe.architecture.name != "single") + (not _one_task_each(recipe))
+    kind = (not _is_baseline(recipe)) + (not _one_task_each(recipe))
     return kind, run.result["parameters"] if kind else 0, weighting != "equal", weighting
+
+
+def _is_baseline(recipe: Recipe) -> bool:
+    """A single-task net: architecture ``single``, or another of which one task alone is that."""
+    name = recipe.architecture.name
+    return name == "single" or (len(recipe.tasks) == 1 and ARCHITECTURES[name].alone)
 
 
 def _one_task_each(recipe: Recipe) -> bool:
@@ -131,6 +138,7 @@ def _group(recipe: Recipe) -> str:
     content["dataset"].pop("fold", None)
     if _one_task_each(recipe):
         del content["tasks"], content["weighting"]
+        content["architecture"].pop("inputs", None)  # one task reads the frame, another flow too
     return json.dumps(content, sort_keys=True)
 
 
@@ -141,7 +149,9 @@ def _data(recipe: Recipe) -> dict[str, Any]:
 
 def _baseline_key(recipe: Recipe) -> str:
     content = recipe.canonical()
-    network = [content["architecture"].get("backbone", "segnet"), content["architecture"].get("width")]  # dense: SegNet
+    options = content["architecture"]
+    family = options["name"] if options["name"] == "two_stream" else "segnet"  # dense: SegNet
+    network = [options.get("backbone", family), options.get("width")]
     return json.dumps([content["dataset"], network, content["epochs"], recipe.seed], sort_keys=True)
 
 
@@ -166,11 +176,11 @@ def _add_delta(rows: list[Entry], by: str) -> None:
     """Δ_MTL of every row that has a baseline with its seed, its fold and all its metrics."""
     baselines: dict[str, dict[str, float]] = {}
     for entry in rows:
-        if entry.runs[0].recipe.architecture.name == "single":
+        if _is_baseline(entry.runs[0].recipe):
             for repeat, scores in entry.seeds.items():
                 baselines.setdefault(_baseline_key(entry.at(repeat)[0].recipe), {}).update(scores)
     for entry in rows:
-        if entry.runs[0].recipe.architecture.name == "single":
+        if _is_baseline(entry.runs[0].recipe):
             continue
         for repeat, scores in entry.seeds.items():
             baseline = baselines.get(_baseline_key(entry.at(repeat)[0].recipe), {})

@@ -83,6 +83,11 @@ class Combiner:
                     f"gradients are a floating-point (T, P) matrix with T = {tasks}, "
                     f"found {tuple(matrix.shape)} {matrix.dtype}"
                 )
+            if matrix.shape != gradients.shape or matrix.dtype != gradients.dtype:
+                expected, found = ((tuple(x.shape), str(x.dtype)) for x in (gradients, matrix))
+                raise KitError(
+                    f"gradients of further batches are of one shape and type with the first, {expected}, found {found}"
+                )
             if not bool(torch.isfinite(matrix).all()):
                 raise KitError("gradients hold NaN or infinity; a method cannot weigh them")
         values = gradients.new_ones(tasks) if losses is None else torch.as_tensor(losses).to(gradients)
