@@ -35,6 +35,9 @@ SPATIAL = ("dense", "free")
 class AFA(Exchanging):
     """A trunk for each task, with adaptive feature aggregation in its last stage.
 
+    Backward, ``clip`` is not linear: the gradients of single tasks, which gradient-level weightings combine, do not add
+    up to the gradient of the sum. In the other modes they do.
+
     Args:
         tasks: one trunk and one head are made for each. The first is the "A" of ``keep_a``.
         backbone: a ResNet of ``BACKBONES``.
