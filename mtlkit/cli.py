@@ -1,5 +1,5 @@
 """The command line: ``mtlkit doctor | data | models | weightings | recipes | run | sweep | runs | report | evaluate |
-predict | shared | weights``.
+predict | export | latency | shared | weights``.
 
 Bad input ends with one line and status 2, a run that failed with status 1; Ctrl-C with 130.
 """
@@ -47,6 +47,8 @@ Device = Annotated[Accelerator, typer.Option(help="Where to compute; no part of 
 Root = Annotated[Path | None, typer.Option(help="Where the files lie.")]
 Which = Annotated[str, typer.Option(help="checkpoint (last epoch), best, or a snapshot: epoch-0003.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+Side = Annotated[int | None, typer.Option(min=1, help="Pixels of an input; default: the images of the run.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 
 
 def main() -> None:
@@ -405,19 +407,76 @@ def evaluate(
 @app.command()
 def predict(
     run: Path,
-    images: list[Path],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pictures.")] = Path("predictions"),
+    images: Annotated[list[Path], typer.Argument(help="Images, or one folder of consecutive frames.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder; or a video: out.mp4")] = Path("predictions"),
     which: Which = "checkpoint",
+    fps: Annotated[float | None, typer.Option(help="Of the video; default: as Cityscapes' sequences.")] = None,
+    force: Force = False,
 ) -> None:
-    """Write what a trained run sees in your own images: one PNG for every image and task."""
+    """Write what a trained run sees in your own images: one PNG for every image and task; of a folder of frames a
+    video, with optical flow from each frame to the one before where the run reads flow.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
-    from .predict import predict_images
+    from .predict import FPS, predict_images, predict_video
     from .runs import load_run
 
+    if len(images) == 1 and images[0].is_dir():
+        count = predict_video(load_run(run), images[0], _free(output, force), which, FPS if fps is None else fps)
+        print(f"{output}: {count} frames")
+        return
     for path in predict_images(load_run(run), images, output, which):
         print(path)
+
+
+@app.command()
+def export(
+    run: Path,
+    output: Annotated[Path, typer.Argument(help="The file: model.onnx")],
+    height: Side = None,
+    width: Side = None,
+    which: Which = "checkpoint",
+    force: Force = False,
+) -> None:
+    """Write a trained network as ONNX, once onnxruntime agrees with PyTorch on random inputs and on real ones."""
+    from . import deployment
+    from .runs import load_run
+
+    print(deployment.export(load_run(run), _free(output, force), _size(height, width), which).map("{:.1e}".format))
+    print(f"{output}: raw outputs of PyTorch and onnxruntime agree (relative: over the largest output of the task)")
+
+
+@app.command()
+def latency(
+    network: Annotated[str, typer.Argument(help="A run folder or a recipe; of a sweep, its single tasks too.")],
+    against: Annotated[list[str], typer.Option(help="A single-task run or recipe; may be repeated.")] = [],  # noqa: B006
+    params: Overrides = [],  # noqa: B006
+    height: Side = None,
+    width: Side = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured of every network, taking turns.")] = 50,
+) -> None:
+    """Measure a forward pass on one image (CPU): one multi-task network, and single-task ones one after the other."""
+    from . import deployment, recipes
+
+    size, overrides = _size(height, width), recipes.parse_overrides(params)
+    for line in deployment.compare([network, *against], size, overrides, rounds):
+        print(line)
+
+
+def _free(path: Path, force: bool) -> Path:
+    """The path, if a file may be written there."""
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise KitError(f"{path} cannot be written: expected a new file in a folder that exists; name such a one")
+    if path.exists() and not force:
+        raise KitError(f"{path} is there already; name another file, or add --force to replace it")
+    return path
+
+
+def _size(height: int | None, width: int | None) -> tuple[int, int] | None:
+    if (height is None) != (width is None):
+        raise KitError("a size is height and width, found one of them; give --height and --width")
+    return None if height is None else (height, width)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -22,7 +23,7 @@ from .errors import KitError
 from .recipes import Recipe
 from .runs import Run
 from .tasks import Task
-from .transforms import AUGMENTATIONS, NORMALISATIONS, generator
+from .transforms import AUGMENTATIONS, generator, normalised
 
 FLOOR_SAMPLES = 200  # training samples that the best constant prediction is taken from
 
@@ -43,7 +44,7 @@ class View(Dataset):
     def __init__(self, dataset: MultiTaskDataset, fields: Sequence[str], recipe: Recipe, epoch: int | None = None):
         self.dataset, self.fields, self.epoch, self.seed = dataset, fields, epoch, recipe.seed
         self.augment = AUGMENTATIONS.build(recipe.augmentation.name, **recipe.augmentation.options)
-        self.normalise = NORMALISATIONS[recipe.normalise]
+        self.normalise = recipe.normalise
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -52,7 +53,7 @@ class View(Dataset):
         sample = {field: value for field, value in self.dataset[index].items() if field in self.fields}
         if self.epoch is not None:
             sample = self.augment(sample, generator(self.seed, "augment", self.epoch, index))
-        return sample | {"image": self.normalise(sample["image"])}
+        return normalised(sample, self.normalise)
 
 
 def batches(dataset: MultiTaskDataset, fields: Sequence[str], recipe: Recipe, workers: int = 0) -> DataLoader:
@@ -70,6 +71,9 @@ def measure(
 ) -> list[Row]:
     """Losses and metrics of every task and protocol, from one prediction for each sample.
 
+    Where a target is larger, the raw output is enlarged bilinearly for the loss, and the prediction as ``TaskMetric``
+    says. A loss that draws (``edgeai-released``) draws the same in every evaluation, and none of training's numbers.
+
     Args:
         model: left in eval mode.
         tasks: which of its tasks.
@@ -81,17 +85,26 @@ def measure(
     names = [task.name for task in tasks]
     meters = {(task.name, protocol): task.metrics(protocol) for task in tasks for protocol in protocols}
     losses: dict[str, list[Tensor]] = {name: [] for name in names}
-    for batch in data:
-        with autocast():
-            outputs = model({name: batch[name] for name in model.inputs}, names)
-        for task in tasks:
-            raw, target = outputs[task.name].float(), batch[task.name]
-            losses[task.name].append(task.loss(raw, target))
-            prediction = task.predict(raw)
-            for protocol in protocols:
-                meters[task.name, protocol].to(raw.device).update(prediction, target)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        for batch in data:
+            with autocast():
+                outputs = model({name: batch[name] for name in model.inputs}, names)
+            for task in tasks:
+                raw, target = outputs[task.name].float(), batch[task.name]
+                losses[task.name].append(_loss(task, raw, target))
+                prediction = task.predict(raw)
+                for protocol in protocols:
+                    meters[task.name, protocol].to(raw.device).update(prediction, target)
     rows: list[Row] = [[name, "loss", "", float(torch.stack(values).mean())] for name, values in losses.items()]
     return rows + list(_values(meters))
+
+
+def _loss(task: Task, raw: Tensor, target: Tensor) -> Tensor:
+    """The loss on a target of any size, to which a raw output is resized."""
+    if raw.ndim == 4 and raw.shape[-2:] != target.shape[-2:]:
+        raw = F.interpolate(raw, size=tuple(target.shape[-2:]), mode="bilinear", align_corners=False)
+    return task.loss(raw, target)
 
 
 def floor(train: MultiTaskDataset, tasks: Sequence[Task], data: Batches, protocols: Sequence[str]) -> list[Row]:

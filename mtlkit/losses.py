@@ -1,5 +1,7 @@
 """The training losses of the dense tasks: one number per task, the mean over the pixels that have a target.
 
+Those of edgeai stand at the end of the file, with what is released and what is corrected.
+
 The forms are those of MTAN (Liu, Johns and Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019)
 as its released code computes them: all valid pixels of the batch are pooled, so an image with few valid pixels counts
 little.
@@ -18,6 +20,8 @@ Shapes: B batch, C channels, H/W size, K classes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -74,19 +78,21 @@ def valid_normals(target_B3HW: Tensor, rule: str = "any") -> Tensor:
     raise KitError(f"unknown rule valid={rule!r} for normals: {nearest(rule, NORMAL_RULES)}")
 
 
-def cross_entropy(raw_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
+def cross_entropy(raw_BKHW: Tensor, target_BHW: Tensor, weights: Sequence[float] | None = None) -> Tensor:
     """Negative log-likelihood of the softmax, mean over the pixels whose target is not -1.
 
     Args:
         raw_BKHW: logits, any real numbers; (B, K) where an image has one label.
         target_BHW: integer class ids 0 ... K-1; -1 is ignored; (B,) where an image has one label.
+        weights: of the K classes: a pixel counts times that of its target, and the mean is still over the number of
+            pixels, not over the sum of their weights; None is 1 for each.
 
     Returns:
         A scalar in nats, >= 0; zero, with zero gradient, where every pixel is ignored.
 
     Raises:
-        KitError: shapes that do not fit, a target that is not of an integer type, or (found on the CPU alone) an id
-            outside -1 ... K-1.
+        KitError: shapes that do not fit, a target that is not of an integer type, another number of weights than of
+            classes, or (found on the CPU alone) an id outside -1 ... K-1.
 
     >>> cross_entropy(torch.zeros(1, 4, 1, 2), torch.tensor([[[2, -1]]])).item()  # log 4: four classes, equally likely
     1.3862943649291992
@@ -97,9 +103,13 @@ def cross_entropy(raw_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
     if tuple(target_BHW.shape) != expected:
         found = tuple(target_BHW.shape)
         raise KitError(f"cross_entropy: expected a target of shape {expected}, found {found}; resize the output first")
-    target_BHW = target_BHW.long()
+    if weights is not None and len(weights) != raw_BKHW.shape[1]:
+        found = f"{len(weights)} for {raw_BKHW.shape[1]} classes"
+        raise KitError(f"cross_entropy: expected one weight for each class, found {found}; leave them out")
+    target_BHW, raw_BKHW = target_BHW.long(), widen(raw_BKHW)
+    weight_K = None if weights is None else raw_BKHW.new_tensor(weights)
     try:
-        total = F.cross_entropy(widen(raw_BKHW), target_BHW, ignore_index=-1, reduction="sum")
+        total = F.cross_entropy(raw_BKHW, target_BHW, weight_K, ignore_index=-1, reduction="sum")
     except IndexError as error:
         last, found = raw_BKHW.shape[1] - 1, str(error).rstrip(".")
         raise KitError(f"cross_entropy: expected class ids -1 ... {last}, found: {found}; map void to -1") from error
@@ -215,3 +225,95 @@ def _same_shape(name: str, raw: Tensor, target: Tensor) -> None:
         # broadcasting would hide the mistake: (B, 1, H, W) - (B, H, W) is a (B, B, H, W) without a word
         expected, found = tuple(raw.shape), tuple(target.shape)
         raise KitError(f"{name}: expected a target of shape {expected}, found {found}; resize the output first")
+
+
+# --- edgeai -----------------------------------------------------------------------------------------------------------
+# The two-stream network of edgeai (Texas Instruments, edgeai-torchvision, r8.0) on Cityscapes; where nothing is valid,
+# its losses are NaN and dropped, here a zero as everywhere.
+
+# number of classes -> weight of each: 19 of Cityscapes; road, sky, pedestrian, vehicle, background; static and moving
+EDGEAI_WEIGHTS: dict[int, tuple[float, ...]] = {
+    19: (
+        0.05570516, 0.32337477, 0.08998544, 1.03602707, 1.03413147, 1.68195437, 5.58540548, 3.56563995, 0.12704978, 1.0,
+        0.46783719, 1.34551528, 5.29974114, 0.28342531, 0.9396095, 0.81551811, 0.42679146, 3.6399074, 2.78376194,
+    ),
+    5: (0.22567085, 1.89944273, 5.24032014, 1.0, 0.13516443),
+    2: (0.05, 0.95),
+}  # fmt: skip
+RELEASED_CHANCE = 0.2  # that a call of the released cross entropy uses the weights at all
+SCALE_POWER, SCALE_EPSILON = 0.45, 1e-6  # of the Charbonnier penalty of ``scale_loss``
+
+
+def masked_smooth_l1(raw_B1HW: Tensor, target_B1HW: Tensor) -> Tensor:
+    """Smooth L1 (beta 1) in metres: e^2 / 2 of a difference below 1, else e - 1/2; mean over the pixels whose target is
+    not 0. Else as ``masked_l1``.
+    """
+    error_B1HW, count = _valid_errors("masked_smooth_l1", raw_B1HW, target_B1HW)
+    return F.smooth_l1_loss(error_B1HW, torch.zeros_like(error_B1HW), reduction="sum") / count
+
+
+def scale_loss(raw_B1HW: Tensor, target_B1HW: Tensor) -> Tensor:
+    """How far the mean prediction is from the mean target, over the pixels whose target is not 0: Charbonnier's
+    penalty (d^2 + 1e-6)^0.45 of the difference d of the two means, less its value at 0. Else as ``masked_l1``.
+    """
+    error_B1HW, count = _valid_errors("scale_loss", raw_B1HW, target_B1HW)
+    squared = (error_B1HW.sum() / count).square()
+    least = torch.full_like(squared, SCALE_EPSILON)
+    return (squared + least) ** SCALE_POWER - least**SCALE_POWER
+
+
+def edgeai_depth(raw_B1HW: Tensor, target_B1HW: Tensor) -> Tensor:
+    """``masked_smooth_l1`` plus ``scale_loss``, as released; both in metres.
+
+    Args:
+        raw_B1HW: metres; may be negative.
+        target_B1HW: metres; 0 is invalid.
+
+    Returns:
+        A scalar >= 0; zero, with zero gradient, where no pixel is valid.
+
+    Raises:
+        KitError: shapes that differ.
+
+    >>> raw, target = torch.tensor([[[[3.0, 5.0]]]]), torch.tensor([[[[3.5, 0.0]]]])
+    >>> round(edgeai_depth(raw, target).item(), 4)  # 0.125 + 0.5339
+    0.6589
+    """
+    return masked_smooth_l1(raw_B1HW, target_B1HW) + scale_loss(raw_B1HW, target_B1HW)
+
+
+def edgeai_cross_entropy(raw_BKHW: Tensor, target_BHW: Tensor, weights: Sequence[float], released: bool) -> Tensor:
+    """Cross entropy with weights of the classes.
+
+    Corrected, the weights count at every call, and the mean is over the pixels that are not ignored. As released, a
+    call uses the weights with a chance of 0.2, by torch's random state on the CPU, and else none; and the ignored
+    pixels count in the number that the sum is divided by.
+
+    Args:
+        raw_BKHW: logits, any real numbers.
+        target_BHW: integer class ids 0 ... K-1; -1 is ignored.
+        weights: one for each class, see ``EDGEAI_WEIGHTS``.
+        released: as released, or corrected.
+
+    Returns:
+        A scalar >= 0; zero, with zero gradient, where every pixel is ignored.
+
+    Raises:
+        KitError: as ``cross_entropy``.
+
+    >>> raw, target = torch.zeros(1, 2, 1, 2), torch.tensor([[[1, -1]]])
+    >>> round(edgeai_cross_entropy(raw, target, (0.05, 0.95), released=False).item(), 4)  # 0.95 log 2
+    0.6585
+    """
+    if not released:
+        return cross_entropy(raw_BKHW, target_BHW, weights)
+    drawn = bool(torch.rand(()) < RELEASED_CHANCE)
+    mean = cross_entropy(raw_BKHW, target_BHW, weights if drawn else None)
+    return mean * (target_BHW != -1).sum() / target_BHW.numel()
+
+
+def _valid_errors(name: str, raw_B1HW: Tensor, target_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+    """Prediction less target, 0 where that is invalid, and the number of valid pixels, at least 1."""
+    _same_shape(name, raw_B1HW, target_B1HW)
+    valid_B1HW = target_B1HW != 0
+    return torch.where(valid_B1HW, widen(raw_B1HW) - widen(target_B1HW), 0.0), valid_B1HW.sum().clamp(min=1)

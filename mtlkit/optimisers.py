@@ -45,12 +45,27 @@ def build(recipe: Recipe, model: nn.Module, method: nn.Module) -> torch.optim.Op
     return kind(settings, lr=table.lr, fused=True)
 
 
+WARMUP_START = 1e-3  # what the rate of epoch 0 is multiplied by in a warm-up; edgeai's
+
+
 def schedule_factor(schedule: Schedule, epoch: int, epochs: int) -> float:
-    """What the learning rate is multiplied by in an epoch.
+    """What the learning rate is multiplied by in an epoch, counted from 0.
+
+    A warm-up of n epochs is linear, e/n in epoch e, but 1/1000 in epoch 0, as in the code of edgeai (Texas
+    Instruments), whose rate is whole in epoch n.
 
     >>> [schedule_factor(Schedule(name="step", every=2, factor=0.5), e, 6) for e in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
+    >>> [schedule_factor(Schedule(name="step", milestones=[3], factor=0.5, warmup=2), e, 6) for e in range(5)]
+    [0.001, 0.5, 1.0, 0.5, 0.5]
     """
+    factor = _decay(schedule, epoch, epochs)
+    return factor * (epoch / schedule.warmup or WARMUP_START) if epoch < schedule.warmup else factor
+
+
+def _decay(schedule: Schedule, epoch: int, epochs: int) -> float:
+    if schedule.milestones:
+        return schedule.factor ** sum(milestone <= epoch for milestone in schedule.milestones)
     if schedule.name == "step":
         return schedule.factor ** (epoch // schedule.every)
     if schedule.name == "poly":

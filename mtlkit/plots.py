@@ -22,6 +22,7 @@ from torch import Tensor
 from . import metrics
 from .runs import Run
 from .tasks import COLOURS, Task, colour_of
+from .transforms import normalised
 
 UNKNOWN = 0.35  # grey of pixels that do not count
 # Classes: Okabe and Ito's colours first, then others between them; neighbours in a legend differ in lightness too.
@@ -311,13 +312,17 @@ def legend(class_names: Sequence[str]) -> Figure:
 
 
 @torch.no_grad()
-def predictions(model, dataset, indices: Sequence[int], normalise=lambda image: image, title: str = "") -> Figure:
-    """Image, target and prediction of every task for some samples of a dataset; one sample a row. Labels are text."""
+def predictions(model, dataset, indices: Sequence[int], normalise: str = "none", title: str = "") -> Figure:
+    """Image, target and prediction of every task for some samples of a dataset; one sample a row. Labels are text.
+
+    ``normalise`` is that of the recipe, a key of ``transforms.NORMALISATIONS``.
+    """
     rows, columns = [], ["image"]
     columns += [f"{task.name}, {what}" for task in model.tasks for what in ("target", "ours")]
     for index in indices:
         sample = dataset[index]
-        outputs = model(normalise(sample["image"])[None])
+        fed = normalised(sample, normalise)
+        outputs = model({name: fed[name][None] for name in model.inputs})
         row = [picture("image", sample["image"])]
         for task in model.tasks:
             target, predicted = sample[task.name], task.predict(outputs[task.name])[0]

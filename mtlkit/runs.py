@@ -156,12 +156,12 @@ class Run:
         Raises:
             KitError: as ``load``, and for data that are absent.
         """
-        from . import datasets, tasks
+        from . import datasets
 
         state = self.load(which)
         recipe = self.recipe
         dataset = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options)
-        model = recipe.network(tasks.select(dataset.tasks, recipe.tasks), dataset.size)
+        model = recipe.network(recipe.choose(dataset.tasks), dataset.size)
         model.load_state_dict(state["model"])
         return model.eval()
 

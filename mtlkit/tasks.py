@@ -10,7 +10,8 @@ Shapes: B batch, C channels, H/W size, K classes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from . import losses, metrics
 from .errors import KitError, nearest
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 # Okabe-Ito: told apart with every common kind of colour blindness. The same task has the same colour in every figure.
 COLOURS = {
@@ -64,7 +67,7 @@ class Task:
     name: str
     kind: str
     channels: int
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     predict: Callable[[Tensor], Tensor]
     valid: Callable[[Tensor], Tensor]
     metrics: Callable[[str], metrics.TaskMetric]
@@ -143,10 +146,14 @@ def motion() -> Task:
     return _class_map("motion", ("static", "moving"))
 
 
-def depth() -> Task:
+def depth(streets: bool = False) -> Task:
     """Depth: float (B, 1, H, W) in metres, 0 is invalid; the raw output is the prediction and may be negative, as
     released.
+
+    Args:
+        streets: it is measured by ARD (3 to 80 m) too, which is how edgeai measures it on Cityscapes; a room is nearer.
     """
+    like = "street-depth" if streets else None
 
     def median(targets: list[Tensor]) -> Tensor:
         # the median minimises the mean absolute error; every fourth row and column is plenty for one number
@@ -160,9 +167,10 @@ def depth() -> Task:
         loss=losses.masked_l1,
         predict=lambda raw: raw,
         valid=lambda target: target.squeeze(1) > 0,
-        metrics=lambda protocol: metrics.build("depth", protocol),
+        metrics=lambda protocol: metrics.build("depth", protocol, like=like),
         constant=median,
         unit="m",
+        specs=metrics.STREET_DEPTH if streets else None,
     )
 
 
@@ -249,7 +257,7 @@ def albedo() -> Task:
     )
 
 
-def select(available: dict[str, Task], names: Iterable[str]) -> list[Task]:
+def select(available: Mapping[str, Task], names: Iterable[str]) -> list[Task]:
     """The named tasks of a dataset, in the given order. Raises KitError for a name the dataset does not have."""
     chosen = []
     for name in names:
@@ -261,3 +269,49 @@ def select(available: dict[str, Task], names: Iterable[str]) -> list[Task]:
     if not chosen:
         raise KitError(f"no task is named; choose from {sorted(available)}")
     return chosen
+
+
+# --- losses by name ---
+
+
+def _weighted(released: bool, task: Task) -> Loss:
+    """Of edgeai, with the weights for so many classes."""
+    weights = losses.EDGEAI_WEIGHTS.get(task.channels)
+    if weights is None:
+        known = ", ".join(map(str, sorted(losses.EDGEAI_WEIGHTS)))
+        raise KitError(f"edgeai has weights for {known} classes, found {task.channels}; leave losses.{task.name} out")
+    return functools.partial(losses.edgeai_cross_entropy, weights=weights, released=released)
+
+
+_EDGEAI_CLASSES = {
+    "edgeai": functools.partial(_weighted, False),
+    "edgeai-released": functools.partial(_weighted, True),
+}
+# task -> name -> the loss of such a task; what a recipe may set beside a task's own
+LOSSES: dict[str, dict[str, Callable[[Task], Loss]]] = {
+    "depth": {"edgeai": lambda task: losses.edgeai_depth},
+    "semantic": _EDGEAI_CLASSES,
+    "motion": _EDGEAI_CLASSES,
+}
+
+
+def check_losses(named: Mapping[str, str]) -> None:
+    """Raise KitError where a task has no losses by name, or none of this name."""
+    for task, name in named.items():
+        if task not in LOSSES:
+            raise KitError(f"no other loss than its own for task {task!r}: {nearest(task, LOSSES)}")
+        if name not in LOSSES[task]:
+            raise KitError(f"unknown loss {name!r} of task {task!r}: {nearest(name, LOSSES[task])}")
+
+
+def with_losses(chosen: Iterable[Task], named: Mapping[str, str]) -> list[Task]:
+    """The same tasks; those that are named have the loss of this name, a key of ``LOSSES[task]``.
+
+    Raises:
+        KitError: as ``check_losses``; weights of the classes that edgeai does not give.
+    """
+    check_losses(named)
+    return [
+        dataclasses.replace(task, loss=LOSSES[task.name][named[task.name]](task)) if task.name in named else task
+        for task in chosen
+    ]

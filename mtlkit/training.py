@@ -109,8 +109,9 @@ def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
             batch, a last batch too small for the network, a start that the network cannot have, a learning-rate
             multiplier for a group without parameters.
     """
-    chosen = tasks.select(train.tasks, recipe.tasks)
-    metrics = ["loss", *sorted(f"{task.name}/{metric}" for task in chosen for metric in task.directions)]
+    chosen = recipe.choose(train.tasks)
+    first = {task.name: task.metrics(recipe.protocols[0]) for task in chosen if recipe.select}
+    metrics = ["loss", *sorted(f"{name}/{spec.name}" for name, meter in first.items() for spec in meter.specs)]
     if recipe.select and recipe.select not in metrics:
         hint = nearest(recipe.select, metrics)
         raise KitError(f"select = {recipe.select!r} is no metric of this run: {hint}")

@@ -162,12 +162,27 @@ def test_names_and_what_it_does_not_have(made):
     with pytest.raises(IndexError):
         data[1]
     for split, options, message in [
-        ("validation", {}, "unknown split 'validation'"),
+        ("validation", {}, "no validation split of its own; set holdout=true"),
+        ("valid", {}, "unknown split 'valid'"),
         ("train", {"classes": 7}, "has 5 or 19 classes, found 7"),
         ("train", {"class": 5}, "did you mean 'classes'"),
     ]:
         with pytest.raises(KitError, match=message):
             build("cityscapes-motion", split, root=made, **options)
+
+
+def test_a_tenth_of_the_training_images_is_held_out(made):
+    names = {}
+    for holdout in (False, True):
+        for split in ("train", "validation", "test") if holdout else ("train", "test"):
+            data = build("cityscapes-motion", split, root=made, holdout=holdout)
+            names[split, holdout] = [data.info(i).name for i in range(len(data))]
+            assert data.fingerprint.startswith(f"cityscapes-motion-5-{split}{len(data)}-")
+    assert names["train", True] + names["validation", True] == names["train", False]
+    assert len(names["validation", True]) == 1 and names["test", True] == names["test", False]
+    assert cityscapes_motion._held_out([str(i) for i in range(2975)], True) == [str(i) for i in range(2677, 2975)]
+    with pytest.raises(KitError, match="two training images or more, found 1"):
+        cityscapes_motion._held_out(["one"], False)
 
 
 def test_the_fingerprint_changes_with_the_data_and_with_nothing_else(made, root):

@@ -56,7 +56,7 @@ def test_labels_are_counted_alike_however_they_are_cut_into_batches(pairs, size)
 
 def test_directions_are_those_of_the_numbers_that_there_are():
     assert AGE.directions == {"accuracy": True, "one_off": True} and GENDER.directions == {"accuracy": True}
-    assert tasks.parts(["head", "torso"]).directions == {} == tasks.motion().directions
+    assert tasks.parts(["head", "torso"]).directions == {} == tasks.edges().directions
     assert set(tasks.semantic(["a", "b"]).directions) == {"miou", "pixel_accuracy"}
 
 
@@ -68,11 +68,12 @@ def test_delta_knows_labels():
 
 
 @pytest.mark.parametrize("protocol", [name for name in metrics.PROTOCOLS if name != "pooled"])
-def test_the_protocols_of_mtan_do_not_measure_faces(protocol):
+def test_the_protocols_of_papers_do_not_measure_faces(protocol):
     with pytest.raises(KitError, match=f"'{protocol}' does not measure task 'age'"):
         AGE.metrics(protocol)
     assert evaluation.measuring([AGE, GENDER]) == ["pooled"]
-    assert evaluation.measuring([tasks.depth()]) == list(metrics.PROTOCOLS)
+    assert evaluation.measuring([tasks.depth(streets=True)]) == list(metrics.PROTOCOLS)
+    assert evaluation.measuring([tasks.depth()]) == [name for name in metrics.PROTOCOLS if name != "edgeai"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mtlkit import metrics
 
 CLASSES = 3
 LEGACY = ("mtan-legacy", "mtan-legacy-void")
+PROTOCOLS = ("pooled", "mtan", *LEGACY)  # for edgeai see test_edgeai.py
 NAN = math.nan
 
 
@@ -71,7 +72,7 @@ BY_HAND = {  # (mIoU, pixel accuracy)
 }
 
 
-@pytest.mark.parametrize("protocol", metrics.PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("case", BY_HAND)
 def test_semantic_by_hand(case, protocol):
     (prediction, target), expected = BY_HAND[case]
@@ -104,8 +105,8 @@ def test_one_set_of_predictions_has_four_tables():
             (90 / 5 + 145 / 4) / 2, (10 + 25) / 2, (3 / 5 + 0 / 4) / 2, (4 / 5 + 1 / 4) / 2, (4 / 5 + 2 / 4) / 2,
         ],
     }  # fmt: skip
-    assert set(pairs) == set(metrics.SPECS)
-    for protocol in metrics.PROTOCOLS:
+    assert set(pairs) | {"motion"} == set(metrics.SPECS)
+    for protocol in PROTOCOLS:
         found = {task: measure(task, protocol, *pair, batch=1) for task, pair in pairs.items()}
         others = pooled if protocol == "pooled" else mtan
         assert list(found["semantic"].values()) == pytest.approx(BY_HAND["an easy and a hard image"][1][protocol])
@@ -165,7 +166,7 @@ def slowly(protocol, prediction, target):
     return (mean_of_some if protocol == "pooled" else np.mean)(ious(p, t)), accuracy(p, t)
 
 
-@pytest.mark.parametrize("protocol", metrics.PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @settings(deadline=None)
 @given(pair=splits(), batch=st.integers(1, 4))
 def test_semantic_equals_plain_loops_however_it_is_cut(protocol, pair, batch):
@@ -200,7 +201,7 @@ def test_without_void_pixels_both_legacy_formulas_agree(pair):
     assert measure("semantic", LEGACY[0], *pair) == measure("semantic", LEGACY[1], *pair)
 
 
-@pytest.mark.parametrize("protocol", metrics.PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_what_is_predicted_on_void_pixels_counts_in_one_protocol_alone(protocol):
     prediction, target = (torch.tensor(x) for x in TWO_IMAGES)
     other = prediction.where(target >= 0, (prediction + 1) % CLASSES)
@@ -208,7 +209,7 @@ def test_what_is_predicted_on_void_pixels_counts_in_one_protocol_alone(protocol)
     assert same == (protocol != "mtan-legacy-void")
 
 
-@pytest.mark.parametrize("protocol", metrics.PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_id_that_is_no_class_is_void(protocol):
     prediction, target = (torch.tensor(x) for x in TWO_IMAGES)
     stored = target.where(target >= 0, 255).to(torch.uint8)  # as label images hold it
@@ -235,7 +236,7 @@ def test_one_image_without_a_valid_pixel_makes_legacy_means_nan_and_pooled_ones_
     assert with_void["miou"] == pytest.approx(((1 + 1 + 0) / 3 + 0) / 2) and math.isnan(with_void["pixel_accuracy"])
 
 
-@pytest.mark.parametrize("protocol", metrics.PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_smaller_prediction_counts_as_the_enlarged_one(protocol):
     prediction, target = (torch.tensor(x) for x in TWO_IMAGES)
     enlarged = target.repeat_interleave(3, 1).repeat_interleave(2, 2)

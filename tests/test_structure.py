@@ -11,7 +11,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # from the top down; a room may import from the lines below its own, and from its own line where it is one room
 FLOORS = [
     ["cli"],
-    ["batch", "report", "predict", "doctor"],
+    ["batch", "report", "predict", "deployment", "doctor"],
     ["sharing"],
     ["attention", "gradient_plots"],
     ["notebook", "viewers"],

@@ -209,7 +209,7 @@ class Cityscapes(MultiTaskDataset):
         self.size = self.stored.size
         self.tasks = {"semantic": tasks.semantic(TAXONOMIES[classes].names), "disparity": tasks.disparity()}
         if self.stored.depth:
-            self.tasks["depth"] = tasks.depth()
+            self.tasks["depth"] = tasks.depth(streets=True)
 
     @functools.cached_property
     def fingerprint(self) -> str:

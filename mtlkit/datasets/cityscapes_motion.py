@@ -30,6 +30,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import shutil
 import tempfile
@@ -53,7 +54,7 @@ from .numbered import Field
 FLOWS = "leftImg8bit_flow"  # how the name of the flow folder begins
 FLOW_SIZE = (384, 768)
 MOVING = 255
-_PARTS = {"train": "train", "test": "val"}  # split -> folder
+_PARTS = {"train": "train", "validation": "train", "test": "val"}  # split -> folder
 _IDS = official.IDS  # 8 bits, read from PNG
 
 FIVE = Source(
@@ -91,6 +92,14 @@ def stored(root: Path) -> Tree:
     return Tree(CityscapesMotion.name, root, sources | ({"motion": MOTION} if _has(root, MOTION) else {}))
 
 
+def _held_out(images: list[str], validation: bool) -> list[str]:
+    """The last tenth of the training images, rounded up, or the others. Raises KitError where one of them is empty."""
+    if len(images) < 2:
+        raise KitError(f"holdout needs two training images or more, found {len(images)}; leave it out")
+    kept = len(images) - math.ceil(len(images) / 10)
+    return images[kept:] if validation else images[:kept]
+
+
 def _has(root: Path, source: Source) -> bool:
     """Whether there is a file of this source in any part."""
     tree = Tree(CityscapesMotion.name, root, {"any": source})
@@ -105,17 +114,19 @@ class CityscapesMotion(MultiTaskDataset):
     """One split of Cityscapes with flow.
 
     Args:
-        split: ``"train"`` or ``"test"`` (the folder ``val``).
+        split: ``"train"`` or ``"test"`` (the folder ``val``); ``"validation"`` with ``holdout``.
         root: folder with ``leftImg8bit``, ...; None is ``$MTLKIT_DATA/cityscapes-motion``, else
             ``data/cityscapes-motion``.
         classes: 5 (road, sky, pedestrian, vehicle, background; as the published results) or 19 (as the released script
             by default).
         released_depth: True gives 1 m, as the released code does, where the disparity says "infinitely far" (p = 1);
             False gives 255 m, which is as far as depth goes.
+        holdout: keep the last tenth of the training images, in order of their names, as the split ``"validation"``: of
+            neighbouring frames hardly any are in both. The code knows no such split, and selects an epoch on ``val``.
 
     Raises:
-        KitError: for an unknown split or number of classes, a missing folder, no or several flow folders, a part
-            without images, or a first flow image that cannot be read.
+        KitError: for an unknown split or number of classes, ``"validation"`` without ``holdout``, a missing folder, no
+            or several flow folders, a part without images, or a first flow image that cannot be read.
     """
 
     name = "cityscapes-motion"
@@ -126,14 +137,28 @@ class CityscapesMotion(MultiTaskDataset):
     licence = "terms of Cityscapes, not redistributable; flow, 5 classes and motion of Texas Instruments: not public"
     source = "the packages of Cityscapes (after registration), then mtlkit data prepare cityscapes-motion SOURCE DEST"
 
-    def __init__(self, split: str, *, root: str | Path | None = None, classes: int = 5, released_depth: bool = False):
+    def __init__(
+        self,
+        split: str,
+        *,
+        root: str | Path | None = None,
+        classes: int = 5,
+        released_depth: bool = False,
+        holdout: bool = False,
+    ):
         self.split = check_split(split, tuple(_PARTS))
+        if split == "validation" and not holdout:
+            raise KitError(
+                f"{self.name} has no validation split of its own; set holdout=true to hold out some of train"
+            )
         if classes not in (5, 19):
             raise KitError(f"cityscapes-motion has 5 or 19 classes, found {classes}")
         self.classes, self.released_depth = classes, released_depth
         self.stored = stored(layout.find(self.name, root))
         self.images = self.stored.ids(_PARTS[split])
-        self.tasks = {"depth": tasks.depth(), "semantic": tasks.semantic(TAXONOMIES[classes].names)}
+        if holdout and split != "test":
+            self.images = _held_out(self.images, split == "validation")
+        self.tasks = {"depth": tasks.depth(streets=True), "semantic": tasks.semantic(TAXONOMIES[classes].names)}
         if "motion" in self.stored.sources:
             self.tasks["motion"] = tasks.motion()
         height, width, _ = self.stored.read("flow", self.images[0]).shape

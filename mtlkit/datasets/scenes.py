@@ -61,7 +61,7 @@ class Scenes(MultiTaskDataset):
         test: images in the test split.
         seed: another seed, other scenes.
         fields: which of image and targets a sample holds; None is all.
-        flow: adds ``flow`` and ``motion`` from a previous frame (another cache).
+        flow: adds ``flow`` and the task ``motion`` from a previous frame (another cache).
         workers: processes that render; None is one for each core.
 
     Raises:
@@ -99,7 +99,12 @@ class Scenes(MultiTaskDataset):
         absent = (() if flow else _WITH_FLOW) + (() if made.parts else ("parts",))
         stored = [name for name in _SHAPES if name not in absent]
         self.fields = self._chosen(stored, fields, flow)
-        known = {"semantic": tasks.semantic(made.classes), "depth": tasks.depth(), "normals": tasks.normals()}
+        known = {
+            "semantic": tasks.semantic(made.classes),
+            "depth": tasks.depth(streets=family == "streets"),
+            "normals": tasks.normals(),
+            "motion": tasks.motion(),
+        }
         self.tasks = {name: task for name, task in known.items() if name in self.fields}
         kind = "-flow" if flow else ""
         self.fingerprint = f"{family}{made.version}{kind}-{split}{self.count}-{height}x{width}-seed{seed}"

@@ -16,6 +16,9 @@ the name always stands beside the number:
                       in mtan.
     mtan-legacy-void  as it did until 2020-07-11: as mtan-legacy, but void pixels count in the union, so that a
                       prediction on a void pixel enlarges the union of its class.
+    edgeai            as the code of edgeai does (Texas Instruments) for depth on streets, classes and motion: see
+                      ``edgeai``. Depth is measured by one number, ARD, which ``pooled`` has for streets without its
+                      quirks.
 
 The tables of the MTAN paper use the legacy formula and are older than 2020-07-11: compare with them by
 ``mtan-legacy-void``. That its union is theirs follows from the dates alone (unconfirmed), and the cells of those tables
@@ -41,7 +44,7 @@ from __future__ import annotations
 import inspect
 
 from ..errors import KitError, nearest
-from . import mtan, pooled
+from . import edgeai, mtan, pooled
 from .base import TaskMetric
 from .delta import CONVENTIONS, delta_mtl
 from .functional import (
@@ -57,25 +60,33 @@ from .functional import (
     median_from_histogram,
 )
 from .ranks import TIES, mean_rank
-from .specs import LABELS, SPECS, THRESHOLDS, MetricSpec, in_order, sort_tasks, specs_of
+from .specs import LABELS, SPECS, STREET_DEPTH, THRESHOLDS, MetricSpec, counted, in_order, sort_tasks, specs_of
 
 __all__ = [
-    "ACCUMULATORS", "BINS", "BINS_PER_DEGREE", "CONVENTIONS", "LABELS", "PROTOCOLS", "SPECS", "THRESHOLDS",
-    "TIES", "MetricSpec", "TaskMetric", "angle_histogram", "angular_error_degrees", "build", "confusion_by_image",
-    "confusion_matrix", "delta_mtl", "depth_errors", "in_order", "iou_from_confusion", "masked_median",
-    "mean_rank", "median_from_histogram", "sort_tasks", "specs_of",
+    "ACCUMULATORS", "BINS", "BINS_PER_DEGREE", "CONVENTIONS", "LABELS", "PROTOCOLS", "SPECS", "STREET_DEPTH",
+    "THRESHOLDS", "TIES", "MetricSpec", "TaskMetric", "angle_histogram", "angular_error_degrees", "build",
+    "confusion_by_image", "confusion_matrix", "counted", "delta_mtl", "depth_errors", "in_order",
+    "iou_from_confusion", "masked_median", "mean_rank", "median_from_histogram", "sort_tasks", "specs_of",
 ]  # fmt: skip
 
 _POOLED = {
     "semantic": pooled.PooledSemantic,
     "depth": pooled.PooledDepth,
+    "street-depth": pooled.PooledStreetDepth,
     "disparity": pooled.PooledDisparity,
     "normals": pooled.PooledNormals,
+    "motion": pooled.PooledMotion,
     "label": pooled.PooledLabels,
+}
+_EDGEAI = {
+    "semantic": edgeai.EdgeaiSemantic,
+    "street-depth": edgeai.EdgeaiDepth,
+    "motion": edgeai.EdgeaiMotion,
 }
 _MTAN = {
     "semantic": mtan.MtanSemantic,
     "depth": mtan.MtanDepth,
+    "street-depth": mtan.MtanDepth,
     "disparity": mtan.MtanDisparity,
     "normals": mtan.MtanNormals,
 }
@@ -84,6 +95,7 @@ ACCUMULATORS: dict[str, dict[str, type[TaskMetric]]] = {
     "mtan": _MTAN,
     "mtan-legacy": _MTAN | {"semantic": mtan.LegacySemantic},
     "mtan-legacy-void": _MTAN | {"semantic": mtan.LegacyVoidSemantic},
+    "edgeai": _EDGEAI,
 }
 PROTOCOLS = tuple(ACCUMULATORS)
 
@@ -94,8 +106,8 @@ def build(task_name: str, protocol: str = "pooled", like: str | None = None, **o
     Args:
         task_name: a key of ``SPECS``.
         protocol: one of ``PROTOCOLS``.
-        like: what it is measured as where that is not its own name: ``"label"``, one label for an image, which MTAN's
-            protocols do not know.
+        like: what it is measured as where that is not its own name: ``"label"``, one label for an image, which
+            ``pooled`` alone knows; ``"street-depth"``, with ARD, the only depth that ``edgeai`` knows.
         options: ``classes`` for ``semantic``, ``ordered`` for ``label``; the others take none.
 
     Raises:

@@ -13,18 +13,24 @@ from torch import Tensor
 from ..errors import KitError
 from ..losses import unit, widen
 from .functional import WIDE
+from .specs import MetricSpec, specs_of
 
 
 class TaskMetric(torchmetrics.Metric):
     """Accumulates one task's metrics over a split: ``update`` batch by batch, then ``compute()`` gives a dict.
 
-    The dict has a scalar tensor for each metric of ``specs_of(task)``, in that order. The prediction is what
-    ``Task.predict`` gives. One of another size than the target is resized to it: class ids to the nearest pixel,
-    everything else bilinearly. A subclass says which task it measures, adds a batch, and computes.
+    The dict has a scalar tensor for each of ``specs``, in that order. The prediction is what ``Task.predict`` gives.
+    One of another size than the target is resized to it: class ids to the nearest pixel, everything else bilinearly.
+    A subclass says which task it measures, adds a batch, and computes.
     """
 
     full_state_update = False
     task: str
+
+    @property
+    def specs(self) -> tuple[MetricSpec, ...]:
+        """What ``compute`` gives: all that is measured of the task, unless a subclass says other."""
+        return specs_of(self.task)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add one batch.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from ..errors import KitError, nearest
-from .specs import SPECS, in_order
+from .specs import SPECS, counted, in_order
 
 # sign of "better". Nash-MTL's Delta m% and ASTMT's average drop are the same number: how much worse, in percent.
 CONVENTIONS = {"kit": 1.0, "nash": -1.0, "astmt": -1.0}
@@ -28,7 +28,7 @@ def delta_mtl(
     baseline is the yardstick.
 
     Args:
-        values: ``{"semantic/miou": 0.39, "depth/abs_err": 0.55, ...}``.
+        values: ``{"semantic/miou": 0.39, "depth/abs_err": 0.55, ...}``. Details do not count (``MetricSpec.detail``).
         baseline: the same metrics of the baseline, none of them negative.
         by: ``"metric"`` (default) is the mean over metrics, as in the Nash-MTL tables, so that normals with five
             metrics weigh more than depth with two; ``"task"`` is the mean over tasks of the mean over each task's
@@ -57,7 +57,7 @@ def delta_mtl(
         found = f"{odd[0]!r} in only one of them" if odd else "none"
         raise KitError(f"delta_mtl: expected the same metrics in both, found {found}; give both the same keys")
     gains: dict[str, list[float]] = {}
-    for key in values:
+    for key in counted(values):
         group = key.partition("/")[0] if by == "task" else key
         higher = direction(key, higher_is_better or {})
         gains.setdefault(group, []).append(_gain(key, values[key], baseline[key], higher))

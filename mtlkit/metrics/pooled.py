@@ -21,7 +21,7 @@ from .functional import (
     iou_from_confusion,
     median_from_histogram,
 )
-from .specs import THRESHOLDS
+from .specs import ARD_RANGE, LABELS, STREET_DEPTH, THRESHOLDS, MetricSpec
 
 
 class PooledSemantic(Semantic):
@@ -42,6 +42,19 @@ class PooledSemantic(Semantic):
     def compute(self) -> dict[str, Tensor]:
         accuracy = self.confusion_KK.diagonal().sum().to(WIDE) / self.confusion_KK.sum()
         return {"miou": self._mean(iou_from_confusion(self.confusion_KK)), "pixel_accuracy": accuracy}
+
+
+class PooledMotion(PooledSemantic):
+    """mIoU of what stands and what moves, and the IoU of each; fractions, NaN for one that occurs nowhere."""
+
+    task = "motion"
+
+    def __init__(self) -> None:
+        super().__init__(classes=2)
+
+    def compute(self) -> dict[str, Tensor]:
+        iou_2 = iou_from_confusion(self.confusion_KK)
+        return {"miou": self._mean(iou_2), "static_iou": iou_2[0], "moving_iou": iou_2[1]}
 
 
 class PooledDepth(TaskMetric):
@@ -65,6 +78,31 @@ class PooledDepth(TaskMetric):
 
     def compute(self) -> dict[str, Tensor]:
         return {"abs_err": self.abs_sum / self.count, "rel_err": self.rel_sum / self.count}
+
+
+class PooledStreetDepth(PooledDepth):
+    """As depth, and the mean relative error over the pixels of the split whose true depth is above 3 and at most 80 m:
+    what the name "ARD, 3 to 80 m" says, without what protocol ``edgeai`` makes of nearer and farther pixels.
+    """
+
+    specs = STREET_DEPTH
+    far_sum: Tensor
+    far_count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_sums("far_sum")
+        self._add_sums("far_count", dtype=torch.int64)
+
+    def _add(self, prediction: Tensor, target: Tensor) -> None:
+        super()._add(prediction, target)
+        within = torch.where((target > ARD_RANGE[0]) & (target <= ARD_RANGE[1]), target, 0.0)
+        _, far_sum, far_count = depth_errors(prediction, within)
+        self.far_sum += far_sum
+        self.far_count += far_count
+
+    def compute(self) -> dict[str, Tensor]:
+        return super().compute() | {"ard": self.far_sum / self.far_count}
 
 
 class PooledDisparity(PooledDepth):
@@ -115,6 +153,10 @@ class PooledLabels(Labels):
         super().__init__()
         self.ordered = ordered
         self._add_sums("hits", "near", "count", dtype=torch.int64)
+
+    @property
+    def specs(self) -> tuple[MetricSpec, ...]:
+        return LABELS if self.ordered else LABELS[:1]
 
     def _add(self, prediction: Tensor, target: Tensor) -> None:
         known_B, off_B = target >= 0, (prediction - target).abs()

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from ..errors import KitError, nearest
 from .delta import direction
+from .specs import counted
 
 TIES = ("dense", "competition")
 
@@ -25,7 +26,7 @@ def mean_rank(
 
     Args:
         table: method -> metric -> value, every method with the same metrics; from a ``DataFrame`` with a row for each
-            method, ``frame.T.to_dict()``.
+            method, ``frame.T.to_dict()``. Details do not count (``MetricSpec.detail``).
         higher_is_better: metric -> direction; goes before those of ``SPECS``, which it must supply for metrics that
             are not there.
         ties: what equal values do. ``"dense"`` (default): they share a place, and the next value has the next (1, 2,
@@ -46,7 +47,7 @@ def mean_rank(
     if ties not in TIES:
         raise KitError(f"unknown ties={ties!r} for mean_rank: {nearest(ties, TIES)}")
     places: dict[str, list[int]] = {name: [] for name in table}
-    for key in _metrics(table):
+    for key in counted(_metrics(table)):
         higher = direction(key, higher_is_better or {}, "mean_rank")
         column = [_badness(values[key], higher) for values in table.values()]
         for name, own in zip(table, column, strict=True):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 THRESHOLDS = (11.25, 22.5, 30.0)  # degrees, the three that papers on NYUv2 report
 
+ARD_RANGE = (3.0, 80.0)  # metres, of edgeai
+
 
 @dataclass(frozen=True)
 class MetricSpec:
@@ -18,6 +20,8 @@ class MetricSpec:
         unit: ``"m"``, ``"deg"``, or empty: a fraction, or (errors of disparity) the dataset's own recorded unit.
         percent: whether a table shows it times 100.
         label: the heading of its column.
+        detail: a part of another number of the task: it is shown, and does not count where models are compared by all
+            their numbers (``delta_mtl``, ``mean_rank``).
     """
 
     name: str
@@ -25,6 +29,7 @@ class MetricSpec:
     unit: str
     percent: bool
     label: str
+    detail: bool = False
 
 
 SPECS: dict[str, tuple[MetricSpec, ...]] = {
@@ -45,7 +50,15 @@ SPECS: dict[str, tuple[MetricSpec, ...]] = {
         MetricSpec("median", False, "deg", False, "median angle"),
         *(MetricSpec(f"within_{t:g}", True, "", True, f"within {t:g}°") for t in THRESHOLDS),
     ),
+    "motion": (
+        MetricSpec("miou", True, "", True, "mIoU"),
+        MetricSpec("static_iou", True, "", True, "static IoU", detail=True),
+        MetricSpec("moving_iou", True, "", True, "moving IoU", detail=True),
+    ),
 }
+
+# Of depth on streets. The third is the "ARD%" of edgeai (Texas Instruments): percent there, a fraction here.
+STREET_DEPTH = (*SPECS["depth"], MetricSpec("ard", False, "", True, "ARD"))
 
 # Of a task with one label for an image: there are as many of those as datasets, so they have no names here. The second
 # number is for classes in an order, such as age groups.
@@ -80,5 +93,21 @@ def in_order(keys: Iterable[str]) -> dict[str, MetricSpec]:
     """
     present = dict.fromkeys(keys)
     tasks = sort_tasks(key.partition("/")[0] for key in present)
-    found = {f"{task}/{spec.name}": spec for task in tasks for spec in specs_of(task)}
+    found = {f"{task}/{spec.name}": spec for task in tasks for spec in _all_specs(task)}
     return {key: spec for key, spec in found.items() if key in present}
+
+
+def counted(keys: Iterable[str]) -> list[str]:
+    """The keys ``task/metric`` that count where models are compared: those that are no detail, or all where all are.
+
+    >>> counted(["motion/miou", "motion/static_iou", "motion/moving_iou", "mine/own"])
+    ['motion/miou', 'mine/own']
+    """
+    keys = list(keys)
+    details = {key for key, spec in in_order(keys).items() if spec.detail}
+    return [key for key in keys if key not in details] or keys
+
+
+def _all_specs(task: str) -> tuple[MetricSpec, ...]:
+    """As ``specs_of``, with what only some datasets have."""
+    return STREET_DEPTH if task == "depth" else specs_of(task)

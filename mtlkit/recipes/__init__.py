@@ -19,6 +19,10 @@ Where a network starts:
     init_from = ["single"]               # its trunks from single-task nets: those that ``Recipe.singles`` describes
     init_from = ["runs/rooms/0123456789ab", ...]     # or from these runs; a relative path is the recipe file's
     pretrained = "imagenet"              # its ResNet trunks, or those of the single-task nets, from ImageNet weights
+
+What a task is trained by, where that is not its own loss:
+
+    losses = {depth = "edgeai", semantic = "edgeai-released"}        # names in ``tasks.LOSSES``
 """
 
 from __future__ import annotations
@@ -36,64 +40,25 @@ import pydantic
 import tomli_w
 from pydantic import Field
 
+from .. import tasks
 from ..errors import KitError, nearest
 from ..metrics import PROTOCOLS
+from .tables import Fraction, Named, Optimiser, Positive, Schedule, Table
 
 if TYPE_CHECKING:
     from ..architectures import MultiTaskModel
     from ..tasks import Task
 
+__all__ = [
+    "SINGLE", "Fraction", "Named", "Optimiser", "Positive", "Recipe", "Schedule", "Table",
+    "expand", "load", "make", "names", "parse_overrides", "read",
+]  # fmt: skip
+
 NUMERICS_VERSION = 1  # part of every run's id: raise it when the same recipe would give other numbers
 SINGLE = "single"  # the architecture that others start from
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
-
-class _Table(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Named(_Table):
-    """A table that names an entry of a registry; its other keys are that entry's options."""
-
-    model_config = pydantic.ConfigDict(extra="allow", strict=True, frozen=True)
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.__pydantic_extra__ or {})
-
-
-class Optimiser(_Table):
-    """The optimiser; ``multipliers`` scale the learning rate of a parameter group (backbone, heads, ..., weighting)."""
-
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: Annotated[float, Field(gt=0)] = 1e-4  # MTAN's rate
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    momentum: Fraction = 0.0  # of sgd
-    nesterov: bool = False  # of sgd
-    multipliers: dict[str, Annotated[float, Field(ge=0)]] = {}
-
-    @pydantic.model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0, for example 0.9")
-        return self
-
-
-class Schedule(_Table):
-    """The learning rate over epochs: ``constant``; ``step`` (times ``factor`` every ``every`` epochs); ``poly`` ((1 -
-    e/E)^power); ``cosine``.
-    """
-
-    name: Literal["constant", "step", "poly", "cosine"] = "constant"
-    every: Positive = 100  # epochs; MTAN's
-    factor: Fraction = 0.5  # MTAN's
-    power: Annotated[float, Field(gt=0)] = 0.9
-
-
-class Recipe(_Table):
+class Recipe(Table):
     """One run. Every default is a choice with a reason beside it; a key that is not here does not exist."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -102,6 +67,7 @@ class Recipe(_Table):
     tasks: Annotated[list[str], Field(min_length=1)]
     architecture: Named
     weighting: Named = Named(name="equal")
+    losses: dict[str, str] = {}  # task -> a loss by name; a task that is not here has its own, one that is not run none
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     augmentation: Named = Named(name="none")
@@ -161,6 +127,12 @@ class Recipe(_Table):
                 del content[key]
         if content["accumulate"] == 1:  # likewise
             del content["accumulate"]
+        for key in ("warmup", "milestones"):  # likewise
+            if not content["schedule"][key]:
+                del content["schedule"][key]
+        content["losses"] = {task: name for task, name in self.losses.items() if task in self.tasks}
+        if not content["losses"]:  # likewise
+            del content["losses"]
         for key, registry in _registries().items():
             defaults = {k: p.default for k, p in registry.options(content[key]["name"]).items()}
             content[key] = defaults | content[key]
@@ -182,6 +154,15 @@ class Recipe(_Table):
     def toml(self) -> str:
         """The recipe as a file that ``load`` reads back."""
         return tomli_w.dumps(self.model_dump())
+
+    def choose(self, available: Mapping[str, Task]) -> list[Task]:
+        """Its tasks among those of a dataset, in order, with the losses that it names.
+
+        Raises:
+            KitError: a task that the dataset does not have, or a loss that it cannot have.
+        """
+        own = {task: name for task, name in self.losses.items() if task in self.tasks}
+        return tasks.with_losses(tasks.select(available, self.tasks), own)
 
     def network(self, tasks: Sequence[Task], size: Sequence[int]) -> MultiTaskModel:
         """Its network for these tasks, freshly initialised; one that is made for a size is made for ``size`` (height,
@@ -318,6 +299,7 @@ def make(table: Mapping[str, Any]) -> Recipe:
             named = getattr(recipe, key)
             registry.check(named.name, named.options)
         _registries()["augmentation"].build(recipe.augmentation.name, **recipe.augmentation.options)  # its values too
+        tasks.check_losses(recipe.losses)
     except KitError as error:
         raise KitError(f"recipe {recipe.name!r}: {error}") from error
     return recipe
@@ -404,7 +386,7 @@ def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested table as overrides: dotted keys. Tables of free keys, such as multipliers, count as values."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        nested = isinstance(value, dict) and key != "multipliers"
+        nested = isinstance(value, dict) and key not in ("multipliers", "losses")
         flat |= _dotted(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return flat
 

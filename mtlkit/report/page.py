@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from .. import datasets, files, metrics, plots
 from ..runs import Run
-from ..transforms import NORMALISATIONS
+from ..transforms import normalised
 from .rows import FLOOR, Entry, fold_of
 from .tables import footnotes, table
 
@@ -73,10 +73,10 @@ def _predictions(entry: Entry, fold: int | None, dataset, indices: Sequence[int]
     found: dict[str, list] = {}
     repeats = [repeat for repeat in entry.seeds if fold_of(repeat) == fold]
     for run in entry.at(min(repeats)) if repeats else []:
-        model, normalise = run.model(), NORMALISATIONS[run.recipe.normalise]
-        images = torch.stack([normalise(dataset[i]["image"]) for i in indices])
+        model = run.model()
+        samples = [normalised(dataset[i], run.recipe.normalise) for i in indices]
         with torch.no_grad():
-            outputs = model(images)
+            outputs = model({name: torch.stack([sample[name] for sample in samples]) for name in model.inputs})
         for task in model.tasks:
             found[task.name] = list(task.predict(outputs[task.name]))
     return found

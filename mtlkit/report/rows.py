@@ -139,6 +139,8 @@ def _group(recipe: Recipe) -> str:
     if _one_task_each(recipe):
         del content["tasks"], content["weighting"]
         content["architecture"].pop("inputs", None)  # one task reads the frame, another flow too
+        content.pop("losses", None)  # each names its own, and selects by its own metric
+        content["select"] = bool(content["select"])
     return json.dumps(content, sort_keys=True)
 
 

@@ -19,7 +19,7 @@ vectors of normals and flow nor has an ignored value for each kind of target, an
 from .base import AUGMENTATIONS, KINDS, Sample, Transform, generator
 from .geometric import Pad, Resize, ScaleCrop, ScaleRotate
 from .mtan import SCALES, Mtan, MtanReleased, Window
-from .normalise import NORMALISATIONS, imagenet, raw255, ti, unchanged
+from .normalise import NORMALISATIONS, imagenet, normalised, raw255, ti, ti_flow, unchanged
 from .papers import Astmt, AstmtReleased, Edgeai, EdgeaiReleased, Nddr, NddrReleased, Survey
 from .plain import Compose, Flip, Photometric, Unchanged, horizontal_flip
 from .warp import Warp, Warping
@@ -28,5 +28,5 @@ __all__ = [
     "AUGMENTATIONS", "KINDS", "NORMALISATIONS", "SCALES", "Astmt", "AstmtReleased", "Compose", "Edgeai",
     "EdgeaiReleased", "Flip", "Mtan", "MtanReleased", "Nddr", "NddrReleased", "Pad", "Photometric", "Resize", "Sample",
     "ScaleCrop", "ScaleRotate", "Survey", "Transform", "Unchanged", "Warp", "Warping", "Window", "generator",
-    "horizontal_flip", "imagenet", "raw255", "ti", "unchanged",
+    "horizontal_flip", "imagenet", "normalised", "raw255", "ti", "ti_flow", "unchanged",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
-"""What a network is fed: the last transform, of the image alone.
+"""What a network is fed: the last transform, of the image and, by ``ti`` alone, of the flow.
 
-Shapes: image (3, H, W), RGB in [0, 1].
+Shapes: image (3, H, W), RGB in [0, 1]; flow (3, H, W): u, v in pixels, confidence in [0, 1].
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from .base import Sample, column
 
 # Channel means and standard deviations of ImageNet, as torchvision's pretrained networks expect them.
 _IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -35,6 +37,13 @@ def ti(image: Tensor) -> Tensor:
     return (image * 255.0 - 128.0) / 64.0
 
 
+def ti_flow(flow: Tensor) -> Tensor:
+    """u/64, v/64 and (255 c - 128)/64: ``ti`` of the bytes that flow is stored as (``datasets.flow``), without their
+    rounding.
+    """
+    return (flow * column(1, 1, 255) - column(0, 0, 128)) / 64.0
+
+
 # functions and classes, not lambdas: loading processes are sent them by name
 NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": unchanged,
@@ -42,3 +51,16 @@ NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "raw255": raw255,
     "ti": ti,
 }
+# of flow; under the other names it is fed in pixels, as it is
+_FLOWS: dict[str, Callable[[Tensor], Tensor]] = {"ti": ti_flow}
+
+
+def normalised(sample: Sample, name: str) -> Sample:
+    """A sample with its image normalised, and its flow where it has one.
+
+    Args:
+        sample: with ``image``, ``flow`` or both; what else it has stays as it is.
+        name: a key of ``NORMALISATIONS``.
+    """
+    change = {"image": NORMALISATIONS[name], "flow": _FLOWS.get(name, unchanged)}
+    return sample | {field: change[field](sample[field]) for field in change if field in sample}

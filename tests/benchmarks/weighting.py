@@ -336,9 +336,8 @@ def compare(options: argparse.Namespace) -> None:
             row["verdict"] = _verdict(row["over ours"], TORCHJD_BAR, at_least=True)
         table.append(row)
     update = "without" if options.no_update else "with"
-    print(
-        f"{options.net}, {update} the update, {options.device}, {options.threads} thread(s), {len(seconds['equal'])} rounds"
-    )
+    size = f"{options.threads} thread(s), {len(seconds['equal'])} rounds"
+    print(f"{options.net}, {update} the update, {options.device}, {size}")
     show(table, options.csv)
 
 
