@@ -15,7 +15,7 @@ from . import files
 from .errors import KitError
 
 NEEDED_GB = 2.0  # a full NYUv2 run keeps checkpoints and logs of this order
-EXTRAS = ("notebooks", "dev")
+EXTRAS = ("notebooks", "deploy", "dev")
 
 
 @dataclasses.dataclass(frozen=True)

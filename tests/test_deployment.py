@@ -153,7 +153,8 @@ def test_networks_take_turns_and_several_of_them_are_one():
         model.register_forward_hook(lambda module, *_, name=name: ran.append(name + "t" * module.training))
     given = {"one": models["a"], "two": [models["b"], models["c"]]}
     table = deployment.latency(given, deployment.random_inputs(models["a"], (4, 4)), rounds=2)
-    assert ran == ["a", "b", "c"] * (2 + deployment.WARM_UP)
+    rounds = 2 + deployment.WARM_UP
+    assert ran[: 3 * rounds] == ["a", "b", "c"] * rounds  # what counts operations runs a copy of each after that
     assert table.loc["two", "gmacs"] == 2 * table.loc["one", "gmacs"]
     assert (table.p95_ms >= table.median_ms).all() and (table.median_ms > 0).all()
 

@@ -68,6 +68,7 @@ def test_the_series_of_this_version_is_there():
         "24_cross_stitch",
         "25_nddr",
         "26_afa",
+        "28_two_stream",
         "30_why_weights_matter",
         "31_uncertainty",
         "32_dwa",
@@ -80,6 +81,7 @@ def test_the_series_of_this_version_is_there():
         "41_mtan_nyuv2",
         "42_mtan_cityscapes",
         "43_afanet",
+        "45_edgeai_cityscapes",
         "47_weightings_benchmark",
         "49_compare_runs",
     } <= found
