@@ -320,3 +320,15 @@ def test_the_history_of_a_trained_run_gives_its_own_result_again(chosen):
     for protocol in run.result["metrics"]:
         own, again = (report.entries([run], protocol, summary=name)[-1] for name in (None, report.summaries.of(recipe)))
         assert again.seeds[0] == pytest.approx(own.seeds[0], nan_ok=True, rel=1e-12) and len(own.seeds[0]) == 9
+
+
+def test_one_task_nets_of_two_streams_are_one_row_and_a_baseline(tmp_path):
+    """Depth reads the frame alone, motion flow too: together they are the baseline of the network for both."""
+    from mtlkit.report.rows import _baseline_key, _group, _is_baseline, _one_task_each
+
+    chosen = recipes.expand("edgeai-streets")
+    alone, several = ([r for r in chosen if _one_task_each(r) == one] for one in (True, False))
+    assert len(alone) == 3 and len(several) == 3
+    assert all(map(_is_baseline, alone)) and not any(map(_is_baseline, several))
+    assert len({_group(r) for r in alone}) == 1 and len({_group(r) for r in several}) == 3
+    assert len({_baseline_key(r) for r in chosen}) == 1

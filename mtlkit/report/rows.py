@@ -236,7 +236,8 @@ def _name(recipe: Recipe, varying: list[str]) -> str:
         parts = [recipe.architecture.name]
     else:
         parts = [recipe.architecture.name, recipe.weighting.name]
-    parts += [_said(key, flat[key]) for key in varying if flat.get(key) not in (None, "", [])]
+    own = {"architecture.inputs"} if _one_task_each(recipe) else set()  # of one task, where others read more
+    parts += [_said(key, flat[key]) for key in varying if key not in own and flat.get(key) not in (None, "", [])]
     return ", ".join(parts)
 
 
