@@ -5,6 +5,7 @@ Shapes: T tasks, P numbers in a gradient, B batch.
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mtlkit import architectures, tasks, weighting
 from mtlkit.weighting import engine
+from mtlkit.weighting.gradients import GramianLevel
 
 DENSE = [tasks.semantic(["a", "b", "c"]), tasks.depth(), tasks.normals()]
 NAMES = [task.name for task in DENSE]
@@ -229,3 +231,30 @@ def test_bfloat16_autocast_gives_finite_float32_gradients(network):
     for name in ("clip", "db-mtl"):
         weighting.build(name, DENSE).step(closure, model, torch.optim.SGD(model.parameters(), lr=1e-3))
         assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_fused_adam_updates_the_numbers_that_the_gradient_is_of():
+    """Fused Adam pairs parameters and gradients by the order of their memory. Task gradients that are summed must end
+    where the gradient of the sum ends, on a network laid out channels-last, as ``build`` makes it.
+    """
+
+    class Ones(GramianLevel):
+        def solve(self, gramian_TT, losses_T, present):
+            return np.ones(len(present))
+
+    chosen = [tasks.semantic(["a", "b", "c"]), tasks.depth(), tasks.normals()]
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    moved = []
+    for method in (weighting.build("equal", chosen), Ones(chosen), Ones(chosen, at="representation")):
+        torch.manual_seed(0)
+        model = architectures.build("split", chosen, width=0.125)
+        before = [p.detach().clone() for p in model.parameters()]
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
+        method.step(lambda k=0, model=model: {n: r.square().mean() for n, r in model(image).items()}, model, optimizer)
+        for parameter in model.parameters():
+            assert parameter.grad.stride() == parameter.stride() or 1 in parameter.shape
+        moved.append([p.detach() - b for p, b in zip(model.parameters(), before, strict=True)])
+    for other in moved[1:]:
+        for a, b in zip(moved[0], other, strict=True):
+            if a.ndim > 1:  # a bias before a normalisation has a gradient of rounding alone
+                assert ((a - b).abs() > 1e-3).float().mean() < 0.02

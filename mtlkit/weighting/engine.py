@@ -63,7 +63,7 @@ def of_parameters(closure: Closure, model: nn.Module, k: int = 0, parts: int = 1
                 loss, [*shared, *own], retain_graph=number < len(partial), allow_unused=True
             )
             _add_to_grad(own, gradients[len(shared) :])
-            row = list(gradients[: len(shared)])
+            row = [_as_laid_out(g, p) for g, p in zip(gradients[: len(shared)], shared, strict=True)]
             found[name] = _sum(found[name], row) if name in found else row
             losses[name] = losses[name] + loss.detach() if name in losses else loss.detach()
     _agree(losses, found, [task.name for task in model.tasks], shared)
@@ -100,7 +100,7 @@ def through_trunk(found: TaskGradients, direction: Sequence[Tensor], model: nn.M
 def write(targets: Sequence[Tensor], direction: Sequence[Tensor]) -> None:
     """Make ``direction`` the ``.grad`` of the shared parameters."""
     for parameter, gradient in zip(targets, direction, strict=True):
-        parameter.grad = gradient
+        parameter.grad = _as_laid_out(gradient, parameter)
 
 
 @torch.no_grad()
@@ -205,7 +205,21 @@ def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
 def _add_to_grad(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+            own = _as_laid_out(gradient, parameter)
+            parameter.grad = own if parameter.grad is None else parameter.grad.add_(own)
+
+
+def _as_laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
+    """The gradient in the memory order of its parameter, as ``backward`` gives it and ``torch.autograd.grad`` does not.
+
+    Fused Adam takes both in the order of their memory, and would update other numbers of a channels-last parameter.
+    """
+    if gradient is None:
+        return None
+    strides = zip(gradient.stride(), parameter.stride(), parameter.shape, strict=True)
+    if all(ours == theirs or size == 1 for ours, theirs, size in strides):
+        return gradient
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 # --- normalisation ---
@@ -238,7 +252,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     for parameter in _trainable(parameters):
         if parameter.grad is None:  # every rank must take part in every collective
-            parameter.grad = parameter.new_zeros(parameter.shape)
+            parameter.grad = torch.zeros_like(parameter)
         _mean(parameter.grad)
 
 
