@@ -70,11 +70,28 @@ def _decay(schedule: Schedule, epoch: int, epochs: int) -> float:
         return schedule.factor ** (epoch // schedule.every)
     if schedule.name == "poly":
         return (1 - epoch / epochs) ** schedule.power
+    if schedule.name == "astmt":
+        return (1 - max(0, epoch - 1) / epochs) ** schedule.power
     if schedule.name == "cosine":
         return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
     return 1.0
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, epoch: int, epochs: int) -> None:
+def begin_epoch(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, resumed: bool = False) -> None:
+    """Give an optimiser the learning rate of an epoch; at the start of a phase it forgets all it has gathered, and with
+    ``astmt-released`` in every epoch.
+
+    Args:
+        optimizer: of ``build``.
+        recipe: its schedule and phases.
+        epoch: counted from 0 over all phases.
+        resumed: whether the epoch has begun already; then nothing is forgotten.
+    """
+    phase, first = recipe.phase(epoch)
+    if not resumed and (epoch == first or recipe.schedule.name == "astmt-released"):
+        optimizer.state.clear()
+    factor = schedule_factor(recipe.schedule, epoch - first, phase.epochs)
+    if phase.lr:
+        factor *= phase.lr / recipe.optimiser.lr
     for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * schedule_factor(schedule, epoch, epochs)
+        group["lr"] = group["base_lr"] * factor

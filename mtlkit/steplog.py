@@ -37,11 +37,12 @@ class StepLog:
         """Bring the pending steps to the host: one transfer for all."""
         if not self.pending:
             return
-        scalars = [v.float() for _, s in self.pending for v in [*s.losses.values(), *(s.weights or {}).values()]]
-        values = iter(torch.stack(scalars).tolist())
+        each = [[*s.losses.values(), *(s.weights or {}).values(), *s.noted.values()] for _, s in self.pending]
+        values = iter(torch.stack([value.float() for step in each for value in step]).tolist())
         for number, step in self.pending:
             self.ended(number, {name: next(values) for name in step.losses})
             self.rows["weights.csv"] += [[number, name, next(values)] for name in step.weights or {}]
+            self.rows["gradients.csv"] += [[number, what, task, "", next(values)] for what, task in step.noted]
             if step.gramian is not None:
                 found = diagnostics(step.gramian, list(step.losses), step.dropped)
                 self.rows["gradients.csv"] += [[number, *row] for row in found]

@@ -49,7 +49,7 @@ def train(recipe, root):
 def started(recipe, root):
     """The session of a run that stands before its first step."""
     run = Run.create(recipe, data(), root=root)
-    session = training._Session(recipe, "cpu", 0, 300.0)
+    session = training.Session(recipe, "cpu", 0, 300.0)
     session.resume(run)
     return session, run
 
@@ -96,7 +96,7 @@ def test_trunks_are_those_of_the_sources_and_the_rest_is_of_the_seed(nets, netwo
     root, sources = request.getfixturevalue(nets)
     multipliers = {"optimiser.multipliers": {"exchange": 100.0}}
     session, _ = started(recipe(weighting__name="dwa", **SINGLES, **multipliers, **network), root)
-    fresh = training._Session(recipe(**network), "cpu", 0, 300.0).model
+    fresh = training.Session(recipe(**network), "cpu", 0, 300.0).model
     for task, source in sources.items():
         trained = source.load()["model"]
         assert equal(session.model.trunks[task].state_dict(), trunk(trained, task))

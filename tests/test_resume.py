@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mtlkit import recipes, training
+from mtlkit.errors import KitError
 from mtlkit.runs import Run
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -162,7 +163,7 @@ def test_a_second_writer_is_kept_out(tmp_path):
     recipe = recipes.load("rooms-tiny", OVERRIDES)
     run = Run(tmp_path)
     (tmp_path / "recipe.toml").write_text(recipe.toml())
-    with run.writing(), pytest.raises(training.KitError, match="is being written by another process"):
+    with run.writing(), pytest.raises(KitError, match="is being written by another process"):
         training.fit(recipe, Run(tmp_path), device="cpu", progress=False)
 
 
@@ -170,7 +171,7 @@ def test_a_log_shorter_than_its_checkpoint_is_noticed(tmp_path):
     assert train(tmp_path / "run", kill=("batch", 12)) == -signal.SIGKILL
     (tmp_path / "run" / "weights.csv").write_text("step,task,weight\n")
     recipe = recipes.load("rooms-tiny", OVERRIDES)
-    with pytest.raises(training.KitError, match="weights.csv is shorter than its checkpoint says"):
+    with pytest.raises(KitError, match="weights.csv is shorter than its checkpoint says"):
         training.fit(recipe, Run(tmp_path / "run"), device="cpu", progress=False)
 
 
@@ -178,5 +179,5 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     assert train(tmp_path / "run", kill=("batch", 12)) == -signal.SIGKILL
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(training.KitError, match="checkpoint.pt cannot be read"):
+    with pytest.raises(KitError, match="checkpoint.pt cannot be read"):
         training.fit(recipes.load("rooms-tiny", OVERRIDES), Run(tmp_path / "run"), device="cpu", progress=False)

@@ -18,7 +18,7 @@ FLOORS = [
     ["plots"],
     ["training"],
     ["evaluation", "initialisation", "steplog"],
-    ["optimisers"],
+    ["optimisers", "statistics"],
     ["runs"],
     ["recipes"],
     ["datasets", "architectures", "weighting"],

@@ -130,7 +130,7 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone():
 
 def test_loading_leaves_the_random_state_of_the_network_alone():
     """Dropout in a resumed epoch must see the numbers that it would have seen."""
-    session = training._Session(recipes.load("rooms-tiny", SMALL), "cpu", 0, 300.0)
+    session = training.Session(recipes.load("rooms-tiny", SMALL), "cpu", 0, 300.0)
     before = torch.get_rng_state()
     list(session.batches())
     assert torch.equal(before, torch.get_rng_state())
@@ -189,13 +189,13 @@ def test_the_best_epoch_by_loss_is_that_of_the_smallest_sum(tmp_path):
 
 def test_an_epoch_without_a_value_is_not_the_best(tmp_path, monkeypatch):
     """The mean IoU of ``mtan`` is NaN where a class is absent; so may be that of the first epoch alone."""
-    original, calls = training.evaluation.measure, iter([float("nan"), 2.0, 1.0])
+    original, calls = training.session.evaluation.measure, iter([float("nan"), 2.0, 1.0])
 
     def measure(*args, **kwargs):
         rows, value = original(*args, **kwargs), next(calls)
         return [[*row[:3], value if row[:2] == ["depth", "abs_err"] else row[3]] for row in rows]
 
-    monkeypatch.setattr(training.evaluation, "measure", measure)
+    monkeypatch.setattr(training.session.evaluation, "measure", measure)
     run = fit(tmp_path, select="depth/abs_err")
     assert run.result["epochs"] == [2] and run.result["selected"]["value"] == 1.0
 
@@ -243,7 +243,7 @@ def test_snapshots_are_the_parameters_of_their_epochs(tmp_path):
     [
         (
             {"architecture": {"name": "split", "backbone": "resnet50-deeplabv3", "width": 0.05}, "dataset.train": 13},
-            "13 samples in batches of 4 leave a last one of 1; set drop_last=true",
+            "13 training samples in batches of 4 leave a last one of 1; set drop_last=true",
         ),
         ({"select": "depth/abs_er"}, "is no metric of this run: did you mean 'depth/abs_err'"),
         ({"tasks": ["depht"]}, "unknown task 'depht': did you mean 'depth'"),
@@ -260,7 +260,7 @@ def test_what_a_recipe_cannot_have_is_refused(tmp_path, overrides, words):
 def test_multipliers_scale_the_learning_rate_of_their_group(tmp_path):
     frozen = fit(tmp_path, optimiser__multipliers={"backbone": 0.0}, optimiser__name="sgd", epochs=1)
     recipe = frozen.recipe
-    session = training._Session(recipe, "cpu", 0, 300.0)  # the start parameters of the same seed
+    session = training.Session(recipe, "cpu", 0, 300.0)  # the start parameters of the same seed
     trained = frozen.model()
     for group, moved in (("backbone", False), ("heads", True)):
         pairs = zip(session.model.parameter_groups()[group], trained.parameter_groups()[group], strict=True)

@@ -49,11 +49,11 @@ def test_a_loss_level_run_has_no_log_of_gradients(tmp_path):
 
 def test_several_batches_a_step_are_orders_of_their_own(tmp_path):
     """As many steps as with any other weighting; each of the three batches passes over the whole training set."""
-    session = training._Session(recipe("modo"), "cpu", 0, 300.0)
+    session = training.Session(recipe("modo"), "cpu", 0, 300.0)
     orders = [[batch["index"].tolist() for batch in session.batches(k)] for k in range(3)]
     assert all(sorted(itertools.chain(*order)) == list(range(8)) for order in orders)
     assert len({str(order) for order in orders}) == 3
-    plain = training._Session(recipe("equal"), "cpu", 0, 300.0)
+    plain = training.Session(recipe("equal"), "cpu", 0, 300.0)
     assert [batch["index"].tolist() for batch in plain.batches()] == orders[0]
     run = fit(tmp_path, recipe("modo"))
     assert run.result["steps"] == 4
@@ -64,9 +64,9 @@ def test_a_batch_in_parts_is_one_step_of_its_loss(tmp_path):
     changes = {"epochs": 1, "dataset__train": 4}
     sessions = []
     for parts in (1, 2):
-        session = training._Session(recipe("uncertainty", accumulate=parts, **changes), "cpu", 0, 300.0)
+        session = training.Session(recipe("uncertainty", accumulate=parts, **changes), "cpu", 0, 300.0)
         session.model.eval()
-        log = training.StepLog(Run(tmp_path), session.step_ended, torch.device("cpu"))
+        log = training.session.StepLog(Run(tmp_path), session.step_ended, torch.device("cpu"))
         (batch,) = session.batches()
         session.train_step([batch], session.tasks, log)
         sessions.append(session)

@@ -23,6 +23,10 @@ Where a network starts:
 What a task is trained by, where that is not its own loss:
 
     losses = {depth = "edgeai", semantic = "edgeai-released"}        # names in ``tasks.LOSSES``
+
+Images of different sizes, which training makes one by its augmentation:
+
+    resize = [512, 512]                  # what evaluation feeds; predictions are measured at the size of their targets
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 import pydantic
 import tomli_w
@@ -43,14 +47,14 @@ from pydantic import Field
 from .. import tasks
 from ..errors import KitError, nearest
 from ..metrics import PROTOCOLS
-from .tables import Fraction, Named, Optimiser, Positive, Schedule, Table
+from .tables import Adversarial, Fraction, Named, Optimiser, Phase, Positive, Schedule, Table
 
 if TYPE_CHECKING:
     from ..architectures import MultiTaskModel
     from ..tasks import Task
 
 __all__ = [
-    "SINGLE", "Fraction", "Named", "Optimiser", "Positive", "Recipe", "Schedule", "Table",
+    "SINGLE", "Adversarial", "Fraction", "Named", "Optimiser", "Phase", "Positive", "Recipe", "Schedule", "Table",
     "expand", "load", "make", "names", "parse_overrides", "read",
 ]  # fmt: skip
 
@@ -71,9 +75,14 @@ class Recipe(Table):
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     augmentation: Named = Named(name="none")
-    loop: Literal["joint"] = "joint"
-    normalise: Literal["none", "imagenet", "raw255", "ti"] = "none"  # MTAN feeds images in [0, 1]
+    loop: Literal["joint", "single_tasking", "per_domain"] = "joint"
+    adversarial: Adversarial = Adversarial()  # of the loop single_tasking
+    order: Literal["sequential", "interleaved"] = "sequential"  # of per_domain: domain after domain, or all mixed
+    statistics: Literal["none", "refresh", "train"] = "none"  # of per_domain: batch normalisation before evaluation
+    phases: list[Phase] = []  # none is one of all epochs
+    normalise: Literal["none", "imagenet", "raw255", "ti", "domain"] = "none"  # MTAN feeds images in [0, 1]
     init_from: list[str] = []  # run folders of single-task nets that the trunks start from, or the word "single"
+    resize: list[Positive] = []  # height, width that images are fed at in evaluation, targets keep theirs; none: as is
     pretrained: Literal["", "imagenet"] = ""  # "imagenet": ResNet trunks start from torchvision's weights
     epochs: Positive = 200
     batch: Positive = 2
@@ -95,6 +104,28 @@ class Recipe(Table):
         if self.average_last > 1 and (self.select or self.evaluate_on != "test"):
             raise ValueError("average_last is a mean over evaluations of the test split; leave select and evaluate_on")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _what_a_loop_takes(self) -> Self:
+        if self.loop != "joint" and (self.weighting.name, self.accumulate) != ("equal", 1):
+            found = f"weighting {self.weighting.name!r}, accumulate {self.accumulate}"
+            raise ValueError(
+                f"loop {self.loop!r} trains one task in a step: weighting is equal and accumulate 1, found {found}"
+            )
+        if self.loop != "per_domain" and (self.order, self.statistics) != ("sequential", "none"):
+            raise ValueError(f"order and statistics are of loop 'per_domain', found {self.loop!r}; leave them out")
+        if self.phases and (total := sum(phase.epochs for phase in self.phases)) != self.epochs:
+            raise ValueError(f"epochs is the sum over phases, {total}, found {self.epochs}")
+        if strangers := {name for phase in self.phases for name in phase.tasks} - set(self.tasks):
+            raise ValueError(f"phases train tasks of the recipe, found {min(strangers)!r}; name it in tasks too")
+        return self
+
+    @pydantic.field_validator("resize")
+    @classmethod
+    def _height_and_width(cls, size: list[int]) -> list[int]:
+        if len(size) not in (0, 2):
+            raise ValueError("a size is [height, width], for example [512, 512]; leave it out for that of the images")
+        return size
 
     @pydantic.field_validator("init_from")
     @classmethod
@@ -122,9 +153,13 @@ class Recipe(Table):
         """
         content = self.model_dump(exclude={"name", "about"})
         content["init_from"] = [Path(entry).name for entry in self.init_from]
-        for key in ("init_from", "pretrained"):  # younger than the first runs, which keep their ids
+        for key in ("init_from", "pretrained", "phases", "resize"):  # younger than the first runs, which keep their ids
             if not content[key]:
                 del content[key]
+        if self.loop != "single_tasking":  # likewise
+            del content["adversarial"]
+        if self.loop != "per_domain":  # likewise
+            del content["order"], content["statistics"]
         if content["accumulate"] == 1:  # likewise
             del content["accumulate"]
         for key in ("warmup", "milestones"):  # likewise
@@ -151,6 +186,15 @@ class Recipe(Table):
             content["recipe"]["init_from"] = sorted(path.name for path in self.sources(fingerprint, Path()))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
+    def phase(self, epoch: int) -> tuple[Phase, int]:
+        """The phase that an epoch belongs to, and its first epoch."""
+        first = 0
+        for phase in self.phases or [Phase(epochs=self.epochs)]:
+            if epoch < first + phase.epochs:
+                break
+            first += phase.epochs
+        return phase, first
+
     def toml(self) -> str:
         """The recipe as a file that ``load`` reads back."""
         return tomli_w.dumps(self.model_dump())
@@ -163,6 +207,11 @@ class Recipe(Table):
         """
         own = {task: name for task, name in self.losses.items() if task in self.tasks}
         return tasks.with_losses(tasks.select(available, self.tasks), own)
+
+    def input_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """(height, width) that the network is fed in evaluation, of images of this size."""
+        height, width = self.resize or size
+        return height, width
 
     def network(self, tasks: Sequence[Task], size: Sequence[int]) -> MultiTaskModel:
         """Its network for these tasks, freshly initialised; one that is made for a size is made for ``size`` (height,
@@ -406,7 +455,9 @@ def _explain(error: pydantic.ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         model = Recipe
         for part in first["loc"][:-1]:
-            model = model.model_fields[part].annotation
+            if not isinstance(part, int):  # the place in a list
+                kind = model.model_fields[part].annotation
+                model = next(iter(get_args(kind)), kind)
         beside = ("extends", "sweep") if model is Recipe else ()  # keys of a file, not of a run
         return f"unknown key {key!r}: {nearest(str(first['loc'][-1]), (*model.model_fields, *beside))}"
     if first["type"] == "missing":

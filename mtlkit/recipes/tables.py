@@ -48,9 +48,13 @@ class Optimiser(Table):
 class Schedule(Table):
     """The learning rate over epochs: ``constant``; ``step`` (times ``factor`` every ``every`` epochs, or at each of the
     ``milestones``); ``poly`` ((1 - e/E)^power); ``cosine``. The first two may begin with a linear ``warmup``.
+
+    ``astmt`` is ``poly`` one epoch later, as ASTMT means it: e counts the epochs that are finished, but the last, so
+    that the first two have the whole rate. ``astmt-released`` is what its code does to ResNets: the rate is constant,
+    and momentum starts from nothing in every epoch.
     """
 
-    name: Literal["constant", "step", "poly", "cosine"] = "constant"
+    name: Literal["constant", "step", "poly", "cosine", "astmt", "astmt-released"] = "constant"
     every: Positive = 100  # epochs; MTAN's
     factor: Fraction = 0.5  # MTAN's
     power: Annotated[float, Field(gt=0)] = 0.9
@@ -68,3 +72,18 @@ class Schedule(Table):
         if self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones grow, found {self.milestones}; sort them, each once")
         return self
+
+
+class Phase(Table):
+    """A part of a training. Each begins with a fresh optimiser, and the schedule runs through each anew."""
+
+    epochs: Positive
+    lr: Annotated[float, Field(ge=0)] = 0.0  # 0: that of the optimiser
+    tasks: list[str] = []  # those that it trains; none: all
+
+
+class Adversarial(Table):
+    """How a discriminator takes part in the loop ``single_tasking``, where the network has one."""
+
+    weight: Fraction = 0.01  # of its loss; the loss of the task has the rest
+    reversal: Literal["ganin", "constant"] = "ganin"  # its gradient times -alpha: growing with the epochs, or alpha = 1

@@ -48,12 +48,14 @@ class Step:
         weights: task -> weight that multiplied its loss or gradient; None where a method has none.
         gramian: G G' of the task gradients in the order of ``losses``, (T, T) float64, for methods that have it.
         dropped: tasks that the method had to leave out of this step (a gradient of zero where it needs a direction).
+        noted: (what, task) -> any other number of this step, scalar, for ``gradients.csv``.
     """
 
     losses: Losses
     weights: Losses | None = None
     gramian: Tensor | None = None
     dropped: tuple[str, ...] = ()
+    noted: dict[tuple[str, str], Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Weighting(nn.Module):

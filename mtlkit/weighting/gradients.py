@@ -192,6 +192,8 @@ class GramianLevel(GradientLevel):
         used = {name: weight or TINY for name, weight in weights.items()}
         for part in range(self.parts):
             losses = closure(part)
+            if not losses:
+                continue
             sum(used[name] * loss for name, loss in losses.items()).backward()
             for name, loss in losses.items():
                 total[name] = total[name] + loss.detach() if name in total else loss.detach()

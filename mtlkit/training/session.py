@@ -1,10 +1,4 @@
-"""Training: ``fit`` runs a recipe to its end, from wherever an earlier attempt left it.
-
-Everything that decides the numbers is a function of the recipe: the start parameters of its seed, the order of an epoch
-of (seed, epoch), the augmentation of a sample of (seed, epoch, index). A checkpoint holds the rest (model, optimiser,
-weighting, random state, history, the lengths of the logs), so that a run killed at any moment and started again ends as
-an unbroken one does: same bytes in ``metrics.csv``, same parameters (on CPU, on the same machine, with the same
-versions and number of threads).
+"""A run from its first batch to its result, and the loop ``joint``: every batch trains all tasks at once.
 
 Lightning Fabric places and autocasts; it never wraps the model.
 """
@@ -26,138 +20,41 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from . import architectures, datasets, evaluation, files, initialisation, optimisers, tasks, weighting
-from .datasets import MultiTaskDataset
-from .errors import KitError, nearest
-from .recipes import Recipe
-from .runs import Run
-from .steplog import StepLog
-from .transforms import generator
-from .version import __version__
+from .. import architectures, evaluation, files, initialisation, metrics, optimisers, tasks, weighting
+from ..datasets import MultiTaskDataset
+from ..errors import KitError
+from ..recipes import Recipe
+from ..runs import Run
+from ..steplog import StepLog
+from ..transforms import generator
+from ..version import __version__
+from .checks import check, fingerprint, load_data, steps_of
 
 Batch = dict[str, Tensor]
 CHECKPOINT_SECONDS = 300.0  # inside an epoch; the end of an epoch is always kept
 KEPT = ("step", "sums", "history", "log_sizes", "seconds", "best", "initialised")  # of a session, by its checkpoint
 
 
-def fit(
-    recipe: Recipe,
-    run: Run | None = None,
-    *,
-    device: str = "auto",
-    workers: int = 0,
-    progress: bool = True,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> Run:
-    """Train a recipe to its end and return its run.
-
-    A finished run is returned as it is; a killed, failed or interrupted one goes on from its checkpoint.
-
-    Args:
-        recipe: what to run.
-        run: its folder; default ``runs/<recipe>/<id>``.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``: Fabric's accelerators. No part of the run's id.
-        workers: data-loading processes; 0 loads in this one, which is fastest on few cores.
-        progress: show a bar.
-        checkpoint_seconds: how often to keep the state inside an epoch; changes nothing but what a kill can cost.
-
-    Raises:
-        KitError: for tasks the dataset does not have, sources (``init_from``) that are not trained or do not fit, a
-            folder that another process writes.
-        NonFiniteLoss: at the first NaN or infinite loss, with its task, step and recipe.
-    """
-    session = _Session(recipe, device, workers, checkpoint_seconds)
-    run = run or Run.create(recipe, session.fingerprint)
-    with run.writing():
-        if run.finished:
-            return run
-        try:
-            session.train(run, progress)
-        except KeyboardInterrupt:
-            run.say("interrupted", epoch=session.epoch, epochs=recipe.epochs)
-            raise
-        except Exception as error:
-            run.say("failed", epoch=session.epoch, epochs=recipe.epochs, error=f"{type(error).__name__}: {error}")
-            raise
-    return run
-
-
-# --- data ---
-
-
-def load_data(recipe: Recipe) -> tuple[MultiTaskDataset, ...]:
-    """The splits of a recipe: training, what it is evaluated on, and test where that is another one."""
-    splits = dict.fromkeys(("train", recipe.evaluate_on, "test"))
-    return tuple(datasets.build(recipe.dataset.name, split, **recipe.dataset.options) for split in splits)
-
-
-def fingerprint(*splits: MultiTaskDataset) -> str:
-    """What the data of a run are: a change of any split is a change of run."""
-    return "+".join(split.fingerprint for split in splits)
-
-
-def _steps(recipe: Recipe, train: MultiTaskDataset) -> int:
-    """Batches in an epoch."""
-    return len(train) // recipe.batch if recipe.drop_last else math.ceil(len(train) / recipe.batch)
-
-
-def check(recipe: Recipe, train: MultiTaskDataset) -> list[tasks.Task]:
-    """The tasks of a recipe, once everything that needs its data or its network to judge has been found right.
-
-    Raises:
-        KitError: for a task that the dataset does not have, a metric that ``select`` cannot mean, an epoch without a
-            batch, a last batch too small for the network, a start that the network cannot have, a learning-rate
-            multiplier for a group without parameters.
-    """
-    chosen = recipe.choose(train.tasks)
-    first = {task.name: task.metrics(recipe.protocols[0]) for task in chosen if recipe.select}
-    metrics = ["loss", *sorted(f"{name}/{spec.name}" for name, meter in first.items() for spec in meter.specs)]
-    if recipe.select and recipe.select not in metrics:
-        hint = nearest(recipe.select, metrics)
-        raise KitError(f"select = {recipe.select!r} is no metric of this run: {hint}")
-    if _steps(recipe, train) == 0:
-        n = len(train)
-        raise KitError(f"{n} training samples make no batch of {recipe.batch}; lower batch, or set drop_last=false")
-    with torch.device("meta"):
-        model = recipe.network(chosen, train.size)
-    initialisation.check(recipe, model)
-    last = recipe.batch if recipe.drop_last else (len(train) - 1) % recipe.batch + 1
-    if last // recipe.accumulate < model.smallest_batch:
-        found = f"{len(train)} samples in batches of {recipe.batch} leave a last one of {last}"
-        parts = f", in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
-        raise KitError(
-            f"{model.smallest_batch} images or more in every batch are what this network's batch normalisation needs, "
-            f"found {found}{parts}; set drop_last=true, or another batch"
-        )
-    method = weighting.build(recipe.weighting.name, chosen, **recipe.weighting.options)
-    method.check(model)
-    if recipe.accumulate > 1 and not method.accumulates:
-        raise KitError(
-            f"weighting {method.label!r} looks at whole batches, found accumulate = {recipe.accumulate}; set 1"
-        )
-    optimisers.groups(recipe, model, method)
-    return chosen
-
-
-# --- the run ---
-
-
 class NonFiniteLoss(KitError):
     """A loss became NaN or infinite."""
 
 
-class _Session:
-    """A recipe brought to life: data, model, weighting, optimiser, and how far training has come."""
+class Session:
+    """A recipe brought to life: data, model, weighting, optimiser, and how far training has come.
+
+    Another loop is a subclass, which says other ``chunks`` and ``steps``, another ``train_step`` or ``measure``.
+    """
 
     def __init__(self, recipe: Recipe, device: str, workers: int, checkpoint_seconds: float):
         self.recipe, self.workers, self.checkpoint_seconds = recipe, workers, checkpoint_seconds
         splits = load_data(recipe)
-        self.train_data, self.held_out, self.test_data = splits[0], splits[1], splits[-1]
+        self.train_data, self.held_out = splits[0], splits[1]
+        self.final_data = splits[-1] if splits[-1].labelled else self.held_out
         self.fingerprint = fingerprint(*splits)
         self.tasks = check(recipe, self.train_data)
         self.fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
         torch.manual_seed(generator(recipe.seed, "model").initial_seed())
-        self.model = recipe.network(self.tasks, self.train_data.size)
+        self.model = recipe.network(self.tasks, recipe.input_size(self.train_data.size))
         self.weighting = weighting.build(recipe.weighting.name, self.tasks, **recipe.weighting.options)
         self.weighting.parts = recipe.accumulate
         self.fabric.to_device(self.model)
@@ -175,10 +72,10 @@ class _Session:
     # training, top to bottom
 
     def train(self, run: Run, progress: bool) -> None:
-        """The loop ``joint``: every batch trains all tasks at once."""
+        """All epochs that are still to come, and the result."""
         self.resume(run)
         board = _board(run, self.epoch)
-        total = self.recipe.epochs * self.steps_per_epoch()
+        total = sum(self.steps(epoch) for epoch in range(self.recipe.epochs))
         # a second between two drawings: nbval reads a cell's output when the cell has ended, and a kernel keeps a
         # thousand messages at most; the one that says "done" must not be among those it drops
         with tqdm(
@@ -195,9 +92,10 @@ class _Session:
         """The rest of the current epoch."""
         started, log = time.monotonic(), StepLog(run, self.step_ended, self.fabric.device)
         self.model.train()
-        optimisers.set_learning_rate(self.optimizer, self.recipe.schedule, self.epoch, self.recipe.epochs)
+        optimisers.begin_epoch(self.optimizer, self.recipe, self.epoch, resumed=self.batch > 0)
+        active = self.active(self.epoch)
         for batches in zip(*(self.batches(k) for k in range(self.weighting.batches_per_step)), strict=True):
-            present = [t for t in self.tasks if all(bool(t.valid(batch[t.name]).any()) for batch in batches)]
+            present = [t for t in active if all(bool(t.valid(batch[t.name]).any()) for batch in batches)]
             if present:
                 self.train_step([self.fabric.to_device(batch) for batch in batches], present, log)
             self.batch += 1
@@ -212,7 +110,9 @@ class _Session:
         self.seconds += time.monotonic() - started
 
     def train_step(self, batches: list[Batch], present: list[tasks.Task], log: StepLog) -> None:
-        """One update. A task whose target is ignored everywhere in a batch is absent from its losses."""
+        """Every batch trains all tasks at once. A task whose target is ignored everywhere in a batch is absent from its
+        losses.
+        """
         parts = self.weighting.parts
         pieces = [piece for batch in batches for piece in _pieces(batch, parts)]
 
@@ -264,13 +164,16 @@ class _Session:
         self.save(run)
 
     def finish(self, run: Run) -> None:
-        """Measure the test split where it was kept apart, and write the result; the parameters alone are kept."""
+        """Measure the test split where it was kept apart, and write the result; the parameters alone are kept.
+
+        Where the labels of test are not public, the result is that of the split that was evaluated on.
+        """
         self.save(run, whole=False)
-        if self.test_data is not self.held_out:
+        if self.final_data is not self.held_out:
             if self.best:
                 self.load_parameters(run, "best")
             epoch = self.best[0] if self.best else self.epoch - 1
-            rows = [[epoch, "test", *row] for row in self.measure(self.test_data)]
+            rows = [[epoch, "test", *row] for row in self.measure(self.final_data)]
             run.write_metrics(self.history + rows)
         else:
             rows = self.history
@@ -279,22 +182,37 @@ class _Session:
 
     # data
 
-    def steps_per_epoch(self) -> int:
-        return _steps(self.recipe, self.train_data)
+    def active(self, epoch: int) -> list[tasks.Task]:
+        """The tasks that are trained in an epoch."""
+        phase, _ = self.recipe.phase(epoch)
+        return [task for task in self.tasks if not phase.tasks or task.name in phase.tasks]
+
+    def steps(self, epoch: int) -> int:
+        """Batches in an epoch."""
+        return steps_of(self.recipe, len(self.train_data))
+
+    def chunks(self, k: int) -> list[list[int]]:
+        """The samples of every batch of this epoch; ``k`` as in ``batches``."""
+        place = (self.epoch, k) if k else (self.epoch,)
+        order = torch.randperm(len(self.train_data), generator=generator(self.recipe.seed, "order", *place))
+        return self.cut(order)
+
+    def cut(self, order: Tensor) -> list[list[int]]:
+        """Samples in this order, in batches."""
+        size = self.recipe.batch
+        return [order[i * size : (i + 1) * size].tolist() for i in range(steps_of(self.recipe, len(order)))]
 
     def batches(self, k: int = 0) -> Iterator[Batch]:
         """The batches of this epoch that are still to come, in an order that depends on (seed, epoch) alone.
 
         ``k`` above 0 is another order of the same samples, for weightings that need several independent batches a step.
         """
-        size, steps = self.recipe.batch, self.steps_per_epoch()
-        place = (self.epoch, k) if k else (self.epoch,)
-        order = torch.randperm(len(self.train_data), generator=generator(self.recipe.seed, "order", *place))
-        chunks = [order[i * size : (i + 1) * size].tolist() for i in range(steps)]
         view = evaluation.View(self.train_data, self.fields(), self.recipe, self.epoch)
         # a generator of its own: making an iterator draws a number, and a resumed epoch makes one more
         own = generator(self.recipe.seed, "loader", self.epoch)
-        return iter(DataLoader(view, batch_sampler=chunks[self.batch :], num_workers=self.workers, generator=own))
+        return iter(
+            DataLoader(view, batch_sampler=self.chunks(k)[self.batch :], num_workers=self.workers, generator=own)
+        )
 
     def fields(self) -> list[str]:
         return [*self.model.inputs, *(task.name for task in self.tasks), "index"]
@@ -315,7 +233,7 @@ class _Session:
         higher_is_better, value = False, sum(losses)
         if self.recipe.select != "loss":
             name, _, metric = self.recipe.select.partition("/")
-            higher_is_better = next(task for task in self.tasks if task.name == name).directions[metric]
+            higher_is_better = metrics.in_order([self.recipe.select])[self.recipe.select].higher_is_better
             key = [self.recipe.evaluate_on, name, metric, self.recipe.protocols[0]]
             value = next(row[5] for row in rows if row[1:5] == key)
         first = not self.best or math.isnan(self.best[1])  # NaN: a class was absent (protocol mtan)
@@ -332,19 +250,19 @@ class _Session:
     def result(self, rows: list[list[Any]]) -> dict[str, Any]:
         """The content of ``result.json``.
 
-        Its metrics are those of the test split: of the epoch that was selected, or else the mean over the last
-        ``average_last`` evaluated epochs.
+        Its metrics are those of the test split, or of the one evaluated on where test has no labels: of the epoch that
+        was selected, or else the mean over the last ``average_last`` evaluated epochs.
         """
-        recipe = self.recipe
-        measured = [row for row in rows if row[1] == "test" and row[4]]
+        recipe, split = self.recipe, self.final_data.split
+        measured = [row for row in rows if row[1] == split and row[4]]
         epochs = sorted({row[0] for row in measured})
         used = [self.best[0]] if self.best else epochs[-recipe.average_last :]
-        height, width = self.train_data.size
-        data = evaluation.batches(self.test_data, self.fields(), recipe)
+        height, width = recipe.input_size(self.train_data.size)
+        data = evaluation.batches(self.final_data, self.fields(), recipe)
         return {
             "metrics": _by_protocol([row[2:] for row in measured if row[0] in used]),
             "floor": _by_protocol(evaluation.floor(self.train_data, self.tasks, data, recipe.protocols)),
-            "split": "test",
+            "split": split,
             "epochs": used,
             "selected": {"metric": recipe.select, "value": self.best[1], "split": recipe.evaluate_on}
             if recipe.select

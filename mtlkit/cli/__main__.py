@@ -1,0 +1,5 @@
+"""``python -m mtlkit.cli``: the same as ``mtlkit``."""
+
+from . import main
+
+main()
