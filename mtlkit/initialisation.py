@@ -6,8 +6,10 @@ it: heads (in DeepLabv3+ pyramid and decoder) and the units between the trunks k
 parameters of a source are those of the epoch that its recipe selects, else the last ones.
 
 ImageNet weights are torchvision's first ones of each ResNet, all but its last layer, and of MobileNetV2 for
-``two_stream``: into both streams, as edgeai does, all but its last convolution and classifier. Where they cannot be
-fetched the run starts at random and says so.
+``two_stream``: into both streams, as edgeai does, all but its last convolution and classifier. Into ``astmt`` go those
+of ResNet-50, ResNet-101 or MobileNetV2, batch normalisation into that of every task, while gates and adapters stay
+fresh; ASTMT itself starts from nets with gates, whose files are unconfirmed. Where weights cannot be fetched the run
+starts at random and says so.
 
 Whatever is loaded, is loaded before the first step alone: a run that goes on has it in its checkpoint.
 """
@@ -22,6 +24,7 @@ import torchvision
 from torch import Tensor, nn
 
 from .architectures import MultiTaskModel
+from .architectures.astmt import ASTMT
 from .architectures.base import adopt
 from .architectures.two_stream import TwoStream
 from .errors import KitError
@@ -183,10 +186,13 @@ def _imagenet(recipe: Recipe, model: MultiTaskModel) -> tuple[torchvision.models
     options = recipe.canonical()["architecture"]
     if isinstance(model, TwoStream) and options["width"] == 1 and not options["expand_first"]:
         return _weights("mobilenet_v2"), [{f"features.{n}.": b for n, b in net.items()} for net in model.mobilenets()]
+    if isinstance(model, ASTMT) and options["width"] == 1 and options["backbone"] != "resnet26":
+        return _weights(options["backbone"]), [{"": trunk} for trunk in model.plain_trunks()]
     name = options.get("backbone", options["name"])
     raise KitError(
-        f"pretrained = {recipe.pretrained!r} fits ResNets and two_stream of width 1 (the latter without expand_first), "
-        f"found backbone {name!r}, width {options.get('width')}; take such a network, or leave it out"
+        f"pretrained = {recipe.pretrained!r} fits ResNets and two_stream of width 1 (astmt on resnet50, resnet101 or "
+        f"mobilenet_v2; two_stream without expand_first), found backbone {name!r}, width {options.get('width')}; "
+        "take such a network, or leave it out"
     )
 
 

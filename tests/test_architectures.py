@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H/W size.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 
@@ -37,12 +38,15 @@ VARIANTS = {
     ],
     "nddr": [{"backbone": "resnet50", "shortcut": True}, {"backbone": "resnet50-deeplabv3plus", "shortcut": True}],
     "afa": [{"backbone": "resnet50", "preserve": mode} for mode in ("fused", "keep_a", "keep_both")],
+    "wrn_adapters": [{"form": "parallel"}],
 }
+ALWAYS = {"afa": {"spatial": "free"}}  # its own tests have the other form, of one size
+ALWAYS |= {name: {"depth": 10} for name in ("wrn_single", "wrn_shared", "wrn_mtan", "wrn_adapters")}
 
 
 def _networks():
     for name in ARCHITECTURES:
-        always = {"spatial": "free"} if name == "afa" else {}  # its own tests have the other form, of one size
+        always = ALWAYS.get(name, {})
         backbones = [b for b in getattr(ARCHITECTURES[name], "backbones", ()) if b in BACKBONE_NAMES]
         for options in [*({"backbone": b} for b in backbones or ())] or [{}]:
             yield "-".join([name, *options.values()]), (name, options | always)
@@ -58,6 +62,12 @@ def small(network: str, count: int = 3, width: float = 0.125, seed: int = 0) -> 
     torch.manual_seed(seed)
     name, options = NETWORKS[network]
     return build(name, TASKS[:count], width=width, **options)
+
+
+@functools.cache
+def untouched(network: str) -> MultiTaskModel:
+    """``small``, built once, for tests that change nothing."""
+    return small(network)
 
 
 def images(model: MultiTaskModel, batch: int = 2, height: int = 32, width: int = 64) -> dict[str, torch.Tensor]:
@@ -83,17 +93,19 @@ def gradient(loss: torch.Tensor, parameters: list[nn.Parameter]) -> list[torch.T
 
 
 @every_network
-@pytest.mark.parametrize(("height", "width", "scale"), [(32, 64, 0.125), (64, 32, 0.25), (96, 64, 0.13)])
-def test_outputs_have_input_resolution(network, height, width, scale):
-    model = small(network, width=scale)
+@torch.no_grad()
+def test_outputs_have_input_resolution(network):
+    height, width = 96, 64
+    model = small(network, width=0.13)
     outputs = model(images(model, 2, height, width))
-    size = () if hasattr(model, "backbone") and model.backbone.labels else (height, width)  # one answer for an image
+    size = () if model.labels else (height, width)
     assert {key: tuple(raw.shape) for key, raw in outputs.items()} == {
         key: (2, channels, *size) for key, channels in CHANNELS.items()
     }
 
 
 @every_network
+@torch.no_grad()
 def test_a_tensor_a_batch_and_a_choice_of_tasks_agree(network):
     model = small(network).eval()
     streams = images(model)
@@ -108,7 +120,7 @@ def test_a_tensor_a_batch_and_a_choice_of_tasks_agree(network):
 
 
 @every_network
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
 def test_parameters_belong_to_the_tasks_whose_losses_reach_them(network, count):
     model = small(network, count)
     parameters = list(model.parameters())
@@ -139,7 +151,7 @@ def test_every_parameter_is_trained(network):
 
 @every_network
 def test_parameter_groups_hold_everything_once(network):
-    model = small(network)
+    model = untouched(network)
     grouped = [id(p) for group in model.parameter_groups().values() for p in group]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
@@ -164,7 +176,7 @@ def test_the_representation_is_where_trunk_and_heads_part(network):
 
 @every_network
 def test_the_last_shared_layer_is_shared(network):
-    model = small(network)
+    model = untouched(network)
     layer = model.last_shared_layer()
     shared = {id(p) for p in model.shared_parameters()}
     if layer is None:
@@ -175,23 +187,26 @@ def test_the_last_shared_layer_is_shared(network):
 
 
 @every_network
-def test_saved_and_loaded_is_the_same_model(network, tmp_path):
+@torch.no_grad()
+def test_the_state_dict_is_the_whole_model(network):
     model, other = small(network, seed=0), small(network, seed=1)
     model(images(model))  # moves the running statistics
-    torch.save(model.state_dict(), tmp_path / "model.pt")
-    other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    state = model.state_dict()
+    assert all(type(value) is torch.Tensor for value in state.values()), "what torch.load takes with weights_only"
+    other.load_state_dict(state)
+    again = other.eval()(images(other))
     for task, raw in model.eval()(images(model)).items():
-        assert torch.equal(raw, other.eval()(images(other))[task])
+        assert torch.equal(raw, again[task])
 
 
 @every_network
+@torch.no_grad()
 def test_a_deep_copy_is_independent(network):
     model = small(network).eval()
     twin = copy.deepcopy(model)
     before = model(images(model))
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            parameter.zero_()
+    for parameter in twin.parameters():
+        parameter.zero_()
     for task, raw in model(images(model)).items():
         assert torch.equal(raw, before[task])
     assert twin(images(twin))["depth"].abs().max() == 0
@@ -211,6 +226,7 @@ def test_in_eval_mode_an_image_is_predicted_alone(network):
 
 
 @every_network
+@torch.no_grad()
 def test_training_depends_on_the_seed_alone(network):
     """Dropout draws from torch's random state, which a run saves and restores."""
     model = small(network)
@@ -224,7 +240,7 @@ def test_training_depends_on_the_seed_alone(network):
 
 @every_network
 def test_two_models_of_one_seed_are_equal(network):
-    one, two = small(network).state_dict(), small(network).state_dict()
+    one, two = untouched(network).state_dict(), small(network).state_dict()
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert any(not torch.equal(one[key], value) for key, value in small(network, seed=1).state_dict().items())
 
@@ -246,18 +262,18 @@ def test_bfloat16_stays_close(network):
 
 @every_network
 def test_width_scales_the_parameters(network):
-    half, quarter = (count_parameters(small(network, width=width)) for width in (0.5, 0.25))
+    with torch.device("meta"):
+        half, quarter = (count_parameters(small(network, width=width)) for width in (0.5, 0.25))
     assert 3.5 < half / quarter < 4.1
 
 
 @every_network
 def test_counting_leaves_the_model_alone(network):
-    model = small(network)
-    model.train()
+    model = untouched(network)
     before = copy.deepcopy(model.state_dict())
     macs = {rule: count_macs(model, 32, 64, rule) for rule in MAC_RULES}
     assert macs["conv"] <= macs["conv+linear"]
-    assert count_macs(model, 64, 64) == pytest.approx(2 * count_macs(model, 32, 64), rel=0.01)
+    assert count_macs(model, 64, 64, "conv") == pytest.approx(2 * macs["conv"], rel=0.01)
     assert all(module.training and not module._forward_hooks for module in model.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.device.type == "cpu" for parameter in model.parameters())
@@ -268,7 +284,7 @@ def test_counting_leaves_the_model_alone(network):
 
 @every_network
 def test_an_unknown_task_names_the_nearest(network):
-    model = small(network)
+    model = untouched(network)
     with pytest.raises(KitError, match="did you mean 'depth'"):
         model(images(model), ["dept"])
     with pytest.raises(KitError, match="did you mean 'normals'"):

@@ -127,17 +127,22 @@ every_backbone = pytest.mark.parametrize("backbone", ORACLES)
 
 
 def patterned(backbone: str, chosen: Sequence[tasks.Task] = TASKS) -> MultiTaskModel:
-    """A small MTAN in float64 whose parameters are drawn by their names, and so differ from task to task."""
-    model = build("mtan", chosen, backbone=backbone, width=WIDTH).double()
-    for key, parameter in model.named_parameters():
+    """A small MTAN with parameters ``by_name``, without dropout."""
+    model = by_name(build("mtan", chosen, backbone=backbone, width=WIDTH))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    return model
+
+
+def by_name(model: MultiTaskModel) -> MultiTaskModel:
+    """In float64, with parameters drawn by their names, which so differ from task to task."""
+    for key, parameter in model.double().named_parameters():
         generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
         spread = (2 / parameter[0].numel()) ** 0.5 if parameter.ndim == 4 else 0.3
         parameter.normal_(0, spread, generator=generator)
         if parameter.ndim == 1 and key.endswith("weight"):
             parameter.add_(1)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.eval()
     return model
 
 

@@ -11,7 +11,17 @@ from typing import Any
 import torch
 
 from ..tasks import Task
-from . import afa, cross_stitch, dense, hard, mtan, nddr, two_stream  # noqa: F401  (each registers its architectures)
+from . import (  # noqa: F401  (each registers its architectures)
+    afa,
+    astmt,
+    cross_stitch,
+    decathlon,
+    dense,
+    hard,
+    mtan,
+    nddr,
+    two_stream,
+)
 from .base import ARCHITECTURES, MultiTaskModel, count_macs, count_parameters
 
 __all__ = ["ARCHITECTURES", "MultiTaskModel", "build", "count_macs", "count_parameters"]

@@ -117,6 +117,7 @@ class BackboneModel(MultiTaskModel):
             raise KitError(f"unknown backbone {backbone!r}: {nearest(backbone, self.backbones)}")
         self.backbone, self.width = BACKBONES[backbone], width
         self.stride, self.smallest_batch = self.backbone.stride, self.backbone.smallest_batch
+        self.labels = self.backbone.labels
 
     def make_head(self, trunk: nn.Module, task: Task) -> nn.Module:
         """A fresh head of ``task`` for what ``trunk`` gives."""

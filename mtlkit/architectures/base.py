@@ -10,7 +10,6 @@ Shapes: B batch, C channels, H/W size, T tasks, K channels of a task's raw outpu
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -31,17 +30,21 @@ class MultiTaskModel(nn.Module):
         input_channels: channels of each of them.
         stride: H and W are multiples of it.
         smallest_batch: images that a training batch needs; batch normalisation of maps of one pixel needs two.
+        labels: whether a raw output is one answer for an image, (B, K), instead of one for every pixel.
         tasks: in the order given.
         alone: whether this network with one task is what its paper calls a single-task net, a baseline of Delta_MTL.
         heads: the last layers of each task, by name.
+        discriminator: what adversarial training of the task gradients needs (``layers.adversarial``); None in most.
     """
 
     inputs: tuple[str, ...] = ("image",)
     input_channels: Mapping[str, int] = {"image": 3, "flow": 3}
     stride: int = 32
     smallest_batch: int = 1
+    labels: bool = False
     alone: bool = False
     heads: nn.ModuleDict
+    discriminator: nn.Module | None
 
     def __init__(self, tasks: Sequence[Task]):
         super().__init__()
@@ -51,12 +54,13 @@ class MultiTaskModel(nn.Module):
         if not names or len(set(names)) != len(names):
             raise KitError(f"an architecture needs one or more tasks of different names, found {names}; name each once")
         self.tasks = list(tasks)
+        self.discriminator = None  # on the object: one on the class would hide the module that a subclass sets
         self._noted: Features | None = None  # where features go while somebody is noting them
 
     # what a subclass gives
 
     def compute(self, streams: dict[str, Tensor], names: list[str], features: Features | None) -> dict[str, Tensor]:
-        """Task name -> raw output (B, K, H, W) for these tasks; fills ``features``, where given, without copying."""
+        """Task name -> raw output for these tasks, as ``forward``; fills ``features``, where given, without copying."""
         raise NotImplementedError  # abstract
 
     def task_modules(self, name: str) -> list[nn.Module]:
@@ -135,7 +139,7 @@ class MultiTaskModel(nn.Module):
             return_features: return the named features besides, among them ``"representation"`` where there is one.
 
         Returns:
-            Task name -> raw output (B, K, H, W); with features a pair of this and the features.
+            Task name -> raw output (B, K, H, W), with ``labels`` (B, K); with features a pair of this and the features.
 
         Raises:
             KitError: an unknown task, inputs that do not fit, or too few images to train on.
@@ -256,8 +260,10 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_macs(model: MultiTaskModel, height: int, width: int, rule: str = "conv+linear") -> int:
-    """Multiply-accumulates of one forward pass of all tasks on one image (FLOPs / 2). Nothing is computed.
+def count_macs(
+    model: MultiTaskModel, height: int, width: int, rule: str = "conv+linear", tasks: Iterable[str] | None = None
+) -> int:
+    """Multiply-accumulates of one forward pass on one image (FLOPs / 2). Nothing is computed.
 
     A module with a method ``macs(height, width)`` (``Head``) is asked for its own count.
 
@@ -266,21 +272,25 @@ def count_macs(model: MultiTaskModel, height: int, width: int, rule: str = "conv
         height: of the image, pixels.
         width: of the image, pixels.
         rule: a key of ``MAC_RULES``.
+        tasks: names of the tasks to compute; None is all.
 
     Raises:
-        KitError: an unknown rule, or a size that the model does not take.
+        KitError: an unknown rule or task, or a size that the model does not take.
     """
     if rule not in MAC_RULES:
         raise KitError(f"unknown rule for MACs {rule!r}: {nearest(rule, MAC_RULES)}")
-    shadow = _meta_copy(model).eval()
     counts: list[int] = []
-    for module in shadow.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.forward = lambda x: x  # of the same shape, and by far the slowest thing to compute without numbers
-        if hasattr(module, "macs") or isinstance(module, MAC_RULES[rule]):
-            module.register_forward_hook(lambda *call: counts.append(_macs(*call)))
-    channels = model.input_channels
-    shadow({name: torch.empty(1, channels[name], height, width, device="meta") for name in model.inputs})
+    inputs = {n: torch.empty(1, model.input_channels[n], height, width, device="meta") for n in model.inputs}
+    with contextlib.ExitStack() as changes:
+        for module in model.modules():
+            changes.callback(setattr, module, "training", module.training)
+            if isinstance(module, nn.BatchNorm2d):  # by far the slowest thing to compute without numbers
+                module.forward = lambda x: x
+                changes.callback(delattr, module, "forward")
+            if hasattr(module, "macs") or isinstance(module, MAC_RULES[rule]):
+                hook = module.register_forward_hook(lambda *call: counts.append(_macs(*call)))
+                changes.callback(hook.remove)
+        torch.func.functional_call(model.eval(), _without_storage(model), (inputs, tasks), tie_weights=False)
     return sum(counts)
 
 
@@ -294,14 +304,9 @@ def _macs(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
     return positions.shape[0] * positions[0, 0].numel() * module.weight.numel()
 
 
-def _meta_copy(model: nn.Module) -> nn.Module:
-    """The same modules around tensors without storage: costs no memory, and leaves the model's mode and state alone."""
-    memo: dict[int, Tensor] = {}
-    for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-    for buffer in model.buffers():
-        memo[id(buffer)] = buffer.to("meta")
-    return copy.deepcopy(model, memo)
+def _without_storage(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, of the same shapes and without memory."""
+    return {name: tensor.detach().to("meta") for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
 
 
 def _without(parameters: Iterable[nn.Parameter], others: Iterable[nn.Parameter]) -> list[nn.Parameter]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..tasks import Task, classification, depth, disparity, semantic
-from .base import ARCHITECTURES, count_macs, count_parameters
+from .base import ARCHITECTURES, MultiTaskModel, count_macs, count_parameters
 
 Size = tuple[int, int]  # height, width
 
@@ -32,14 +32,15 @@ class Entry:
         dataset: whose tasks these are; the first part of the row's name.
         architecture: a registered name.
         tasks: in order.
-        macs: input size -> reference multiply-accumulates of one image, a whole number, or GMAC as a float where four
-            decimals alone are known; None where there is no reference.
+        macs: input size -> reference multiply-accumulates of one image, a whole number, or GMAC as a float with as many
+            decimals as are known; None where there is no reference.
         parameters: the reference count, log variances included; None where there is no reference.
         log_variances: scalars of uncertainty weighting that the reference counts as parameters of the network.
         options: of ``mtlkit.build``.
         rule: by which MACs are counted; a key of ``base.MAC_RULES``.
         note: anything a reader of the figures must know.
         called: what the options are called in the row's name, where that is shorter.
+        one_pass: the task whose pass alone the MACs are of, where every task has one of its own; empty is all tasks.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class Entry:
     rule: str = "conv+linear"
     note: str = ""
     called: str = ""
+    one_pass: str = ""
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each input size; its name spells out options that are not the default."""
@@ -65,7 +67,7 @@ class Entry:
         names = [task.name for task in self.tasks]
         for (height, width), reference in self.macs.items():
             yield {
-                "name": f"{self.dataset}/{network}/{'+'.join(names)}/{height}x{width}",
+                "name": f"{self.dataset}/{network}/{_listed(names)}/{height}x{width}",
                 "architecture": self.architecture,
                 "backbone": chosen["backbone"],
                 "preset": chosen["preset"],
@@ -73,22 +75,31 @@ class Entry:
                 "height": height,
                 "width": width,
                 "parameters": count_parameters(model),
-                "macs": count_macs(model, height, width, self.rule),
+                "macs": count_macs(model, height, width, self.rule, self.one_pass or None),
                 "macs_rule": self.rule,
                 "reference_parameters": None if self.parameters is None else self.parameters - self.log_variances,
                 "reference_macs": reference if isinstance(reference, int) else None,
                 "reference_gmacs": reference if isinstance(reference, float) else None,
-                "note": self._note(),
+                "note": self._note(model),
             }
 
-    def _note(self) -> str | None:
+    def _note(self, model: MultiTaskModel) -> str | None:
         count = f"the reference's {self.parameters} include {self.log_variances} logsigma of uncertainty weighting"
-        return "; ".join(part for part in (self.note, count if self.log_variances else "") if part) or None
+        alone = f"MACs of one pass, that of {self.one_pass}"
+        extra = 0 if model.discriminator is None else count_parameters(model.discriminator)
+        without = f"{count_parameters(model) - extra:,} parameters without the discriminator's {extra:,}"
+        said = {self.note: True, count: self.log_variances, alone: self.one_pass, without: extra}
+        return "; ".join(part for part, applies in said.items() if part and applies) or None
 
 
 def _said(option: str, value: Any) -> str:
     """An option in the name of a row: ``wide``, ``shared_downsample``."""
     return option if value is True else str(value)
+
+
+def _listed(names: list[str]) -> str:
+    """Tasks in the name of a row; many of them are counted."""
+    return "+".join(names) if len(names) <= 6 else f"{len(names)}-tasks"
 
 
 ENTRIES: list[Entry] = []
@@ -143,7 +154,24 @@ def rows() -> list[dict[str, Any]]:
     Returns:
         Dicts with the keys name, architecture, backbone, preset, tasks (names), height, width (of the image, pixels),
         parameters (of the network alone), macs (batch 1), macs_rule, reference_parameters, reference_macs,
-        reference_gmacs (to four decimals, where no whole number is known) and note; the last four are None where
+        reference_gmacs (rounded, where no whole number is known) and note; the last four are None where
         there is none.
     """
     return [row for entry in ENTRIES for row in entry.rows()]
+
+
+def agrees(row: Mapping[str, Any], key: str) -> bool | None:
+    """Whether a count of a row is the reference's, GMAC to as many decimals as are written there.
+
+    Args:
+        row: of ``rows``.
+        key: ``"parameters"`` or ``"macs"``.
+
+    Returns:
+        None where there is no reference.
+    """
+    reference, ours = row[f"reference_{key}"], row[key]
+    if key == "macs" and row["reference_gmacs"] is not None:
+        reference = row["reference_gmacs"]
+        ours = round(ours / 1e9, len(str(reference).partition(".")[2]))
+    return None if reference is None else reference == ours

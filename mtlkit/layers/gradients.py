@@ -86,3 +86,21 @@ def clip(unit: Unit, features: Sequence[Tensor]) -> list[Tensor]:
     notes: dict[int, Tensor] = {}
     outputs = unit([_Clip.apply(x, notes, i) for i, x in enumerate(features)])
     return [_Note.apply(y, notes, i) for i, y in enumerate(outputs)]
+
+
+class _Reverse(torch.autograd.Function):
+    """Identity; backward, the gradient is negated and scaled, by operations that can be differentiated again."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, alpha: float) -> Tensor:
+        ctx.alpha = alpha
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return -ctx.alpha * gradient, None
+
+
+def reverse(x: Tensor, alpha: float) -> Tensor:
+    """``x``; backward, its gradient is multiplied by ``-alpha`` (Ganin and Lempitsky, ICML 2015)."""
+    return _Reverse.apply(x, alpha)
