@@ -1,6 +1,6 @@
 """The training losses of the dense tasks: one number per task, the mean over the pixels that have a target.
 
-Those of edgeai stand at the end of the file, with what is released and what is corrected.
+Those of ASTMT and of edgeai stand at the end of the file, with what is released and what is corrected.
 
 The forms are those of MTAN (Liu, Johns and Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019)
 as its released code computes them: all valid pixels of the batch are pooled, so an image with few valid pixels counts
@@ -34,6 +34,7 @@ from .errors import KitError, nearest
 EPSILON = 1e-6
 
 NORMAL_RULES = ("any", "mtan")
+SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))  # across; transposed, down
 
 
 def widen(x: Tensor) -> Tensor:
@@ -169,21 +170,16 @@ def normal_cosine(raw_B3HW: Tensor, target_B3HW: Tensor, *, valid: str = "any", 
     return torch.where(valid_BHW, 1 - cosine_BHW, 0.0).sum() / valid_BHW.sum().clamp(min=1)
 
 
-def l1(raw_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-    """Mean absolute difference, every entry counts (ASTMT's loss of albedo).
+def _same_shape(name: str, raw: Tensor, target: Tensor) -> None:
+    if raw.shape != target.shape:
+        # broadcasting would hide the mistake: (B, 1, H, W) - (B, H, W) is a (B, B, H, W) without a word
+        expected, found = tuple(raw.shape), tuple(target.shape)
+        raise KitError(f"{name}: expected a target of shape {expected}, found {found}; resize the output first")
 
-    Args:
-        raw_BCHW: the prediction, in the unit of the target.
-        target_BCHW: the target.
 
-    Returns:
-        A scalar in the unit of the target, >= 0.
-
-    Raises:
-        KitError: shapes that differ.
-    """
-    _same_shape("l1", raw_BCHW, target_BCHW)
-    return (widen(raw_BCHW) - widen(target_BCHW)).abs().mean()
+# --- ASTMT ------------------------------------------------------------------------------------------------------------
+# Maninis, Radosavovic and Kokkinos, "Attentive Single-Tasking of Multiple Tasks", CVPR 2019. Classes and parts have
+# ``cross_entropy``. A batch without a valid pixel is skipped there, as it is by this kit's loops.
 
 
 def balanced_cross_entropy(raw_B1HW: Tensor, target_B1HW: Tensor, weight: float | None) -> Tensor:
@@ -220,11 +216,81 @@ def balanced_cross_entropy(raw_B1HW: Tensor, target_B1HW: Tensor, weight: float 
     return torch.where(valid_B1HW, loss_B1HW, 0.0).sum() / valid_B1HW.sum().clamp(min=1)
 
 
-def _same_shape(name: str, raw: Tensor, target: Tensor) -> None:
-    if raw.shape != target.shape:
-        # broadcasting would hide the mistake: (B, 1, H, W) - (B, H, W) is a (B, B, H, W) without a word
-        expected, found = tuple(raw.shape), tuple(target.shape)
-        raise KitError(f"{name}: expected a target of shape {expected}, found {found}; resize the output first")
+def l1(raw_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+    """Mean absolute difference, every entry counts: of albedo.
+
+    Args:
+        raw_BCHW: the prediction, in the unit of the target.
+        target_BCHW: the target.
+
+    Returns:
+        A scalar in the unit of the target, >= 0.
+
+    Raises:
+        KitError: shapes that differ.
+    """
+    _same_shape("l1", raw_BCHW, target_BCHW)
+    return (widen(raw_BCHW) - widen(target_BCHW)).abs().mean()
+
+
+def normal_l1(raw_B3HW: Tensor, target_B3HW: Tensor) -> Tensor:
+    """Mean absolute difference between the components of the raw vectors, stretched to length one, and of the target's
+    normals: three for each pixel that has one.
+
+    Args:
+        raw_B3HW: vectors of any length, as in ``normal_cosine``.
+        target_B3HW: unit vectors, all-zero where there is none.
+
+    Returns:
+        A scalar in [0, 2 / sqrt 3]; zero, with zero gradient, where no pixel is valid.
+
+    Raises:
+        KitError: shapes that differ.
+
+    >>> wall = torch.tensor([0.0, 0.0, -1.0]).view(1, 3, 1, 1)
+    >>> round(normal_l1(-5 * wall, wall).item(), 4)  # (0 + 0 + 2) / 3
+    0.6667
+    """
+    _same_shape("normal_l1", raw_B3HW, target_B3HW)
+    target_B3HW = widen(target_B3HW)
+    valid_B1HW = valid_normals(target_B3HW)[:, None]
+    error_B3HW = torch.where(valid_B1HW, unit(widen(raw_B3HW)) - target_B3HW, 0.0)
+    return error_B3HW.abs().sum() / (3 * valid_B1HW.sum()).clamp(min=1)
+
+
+def astmt_depth(raw_B1HW: Tensor, target_B1HW: Tensor, released: bool) -> Tensor:
+    """``masked_l1`` plus the absolute differences between the slopes of prediction and target, across and down by
+    Sobel's filters with zeros around the picture; summed over all pixels, and divided by the number of valid ones.
+
+    Pixels without a target are 0 in both pictures that the filters see. As released, they are so in the target's alone:
+    the slopes of a prediction count there and around, and pull it towards 0.
+
+    Args:
+        raw_B1HW: the prediction, in the unit of the target; it may be negative.
+        target_B1HW: the target; 0 is invalid.
+        released: as released, or corrected.
+
+    Returns:
+        A scalar in the unit of the target, >= 0; zero, with zero gradient, where no pixel is valid.
+
+    Raises:
+        KitError: shapes that differ.
+
+    >>> raw, target = torch.full((2, 1, 1, 1, 2), 3.0)
+    >>> astmt_depth(raw, target, released=True).item()
+    0.0
+    >>> target[..., 1] = 0  # released, the other pixel sees a prediction of 3 beside it, and a target of 0: 2 * 3
+    >>> astmt_depth(raw, target, released=True).item(), astmt_depth(raw, target, released=False).item()
+    (6.0, 0.0)
+    """
+    l1 = masked_l1(raw_B1HW, target_B1HW)
+    raw_B1HW, target_B1HW = widen(raw_B1HW), widen(target_B1HW)
+    valid_B1HW = target_B1HW != 0
+    seen_B1HW = valid_B1HW.any() if released else valid_B1HW
+    error_B1HW = torch.where(seen_B1HW, raw_B1HW - target_B1HW, 0.0)  # the filters are linear
+    across_33 = error_B1HW.new_tensor(SOBEL)
+    slopes_B2HW = F.conv2d(error_B1HW, torch.stack([across_33, across_33.T])[:, None], padding=1)
+    return l1 + slopes_B2HW.abs().sum() / valid_B1HW.sum().clamp(min=1)
 
 
 # --- edgeai -----------------------------------------------------------------------------------------------------------

@@ -138,7 +138,8 @@ def semantic(class_names: Iterable[str]) -> Task:
 
 def parts(class_names: Iterable[str]) -> Task:
     """Parts of persons: int64 (B, H, W) class ids, -1 is ignored; raw output: logits (B, K, H, W)."""
-    return _class_map("parts", class_names)
+    names = tuple(class_names)
+    return _class_map("parts", names, classes=len(names))
 
 
 def motion() -> Task:
@@ -146,14 +147,15 @@ def motion() -> Task:
     return _class_map("motion", ("static", "moving"))
 
 
-def depth(streets: bool = False) -> Task:
+def depth(streets: bool = False, rmse: bool = False) -> Task:
     """Depth: float (B, 1, H, W) in metres, 0 is invalid; the raw output is the prediction and may be negative, as
     released.
 
     Args:
         streets: it is measured by ARD (3 to 80 m) too, which is how edgeai measures it on Cityscapes; a room is nearer.
+        rmse: ``pooled`` has the RMSE too, by which papers on NYUD compare; not with ``streets``.
     """
-    like = "street-depth" if streets else None
+    like = "street-depth" if streets else "rmse-depth" if rmse else None
 
     def median(targets: list[Tensor]) -> Tensor:
         # the median minimises the mean absolute error; every fourth row and column is plenty for one number
@@ -170,7 +172,7 @@ def depth(streets: bool = False) -> Task:
         metrics=lambda protocol: metrics.build("depth", protocol, like=like),
         constant=median,
         unit="m",
-        specs=metrics.STREET_DEPTH if streets else None,
+        specs=metrics.STREET_DEPTH if streets else metrics.DEPTH_WITH_RMSE if rmse else None,
     )
 
 
@@ -202,14 +204,16 @@ def normals() -> Task:
     )
 
 
-def edges(weight: float = 0.95) -> Task:
+def edges(weight: float = 0.95, max_distance: float = 0.0075) -> Task:
     """Boundaries: float (B, 1, H, W) in {0, 1}, -1 is ignored; raw output: logits; the prediction is a probability.
 
     Args:
         weight: of a boundary pixel in the loss, another has 1 - ``weight``: 0.95 on PASCAL-Context, 0.8 on NYUD, as
             ASTMT (Maninis, Radosavovic and Kokkinos, CVPR 2019) is trained.
+        max_distance: how far a predicted pixel may be from the true one that it counts for, as a share of the image's
+            diagonal: 0.0075 on PASCAL-Context, 0.011 on NYUD.
     """
-    return _yes_or_no("edges", weight)
+    return _yes_or_no("edges", weight, max_distance=max_distance)
 
 
 def saliency() -> Task:
@@ -219,7 +223,7 @@ def saliency() -> Task:
     return _yes_or_no("saliency", None)
 
 
-def _yes_or_no(name: str, weight: float | None) -> Task:
+def _yes_or_no(name: str, weight: float | None, **options: float) -> Task:
     def frequency(targets: list[Tensor]) -> Tensor:
         yes, no = (sum(answer(t).sum() for t in targets) for answer in (lambda t: t > 0, lambda t: t == 0))
         factor = no / (yes + no) if weight is None else weight
@@ -232,7 +236,7 @@ def _yes_or_no(name: str, weight: float | None) -> Task:
         loss=lambda raw, target: losses.balanced_cross_entropy(raw, target, weight),
         predict=torch.sigmoid,
         valid=lambda target: target.squeeze(1) >= 0,
-        metrics=lambda protocol: metrics.build(name, protocol),
+        metrics=lambda protocol: metrics.build(name, protocol, **options),
         constant=frequency,
         unit="probability",
     )
@@ -287,9 +291,15 @@ _EDGEAI_CLASSES = {
     "edgeai": functools.partial(_weighted, False),
     "edgeai-released": functools.partial(_weighted, True),
 }
+_ASTMT_DEPTH: dict[str, Callable[[Task], Loss]] = {
+    "astmt": lambda task: functools.partial(losses.astmt_depth, released=False),
+    "astmt-released": lambda task: functools.partial(losses.astmt_depth, released=True),
+}
 # task -> name -> the loss of such a task; what a recipe may set beside a task's own
 LOSSES: dict[str, dict[str, Callable[[Task], Loss]]] = {
-    "depth": {"edgeai": lambda task: losses.edgeai_depth},
+    "depth": {"edgeai": lambda task: losses.edgeai_depth} | _ASTMT_DEPTH,
+    "disparity": _ASTMT_DEPTH,
+    "normals": {"astmt": lambda task: losses.normal_l1},
     "semantic": _EDGEAI_CLASSES,
     "motion": _EDGEAI_CLASSES,
 }

@@ -6,8 +6,9 @@ import importlib
 import pytest
 
 MODULES = [
-    "datasets.cityscapes_official", "errors", "losses", "metrics.delta", "metrics.functional", "optimisers",
-    "recipes", "transforms.base", "weighting",
+    "datasets.cityscapes_official", "errors", "layers.adversarial", "losses", "metrics.decathlon", "metrics.delta",
+    "metrics.edges", "metrics.functional", "metrics.matching", "metrics.thinning", "optimisers", "recipes",
+    "transforms.base", "weighting",
 ]  # fmt: skip
 
 

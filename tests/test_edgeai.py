@@ -124,7 +124,7 @@ def test_a_task_has_its_own_loss_until_another_is_named():
     ("override", "words"),
     [
         ("losses.depth=edgai", "unknown loss 'edgai' of task 'depth': did you mean 'edgeai'"),
-        ("losses.depth=edgeai-released", "unknown loss 'edgeai-released' of task 'depth': valid: edgeai"),
+        ("losses.depth=edgeai-released", "unknown loss 'edgeai-released' of task 'depth'"),
         ("losses.motoin=edgeai", "no other loss than its own for task 'motoin': did you mean 'motion'"),
         ("losses.depth=1", "losses.depth = 1"),
         ("losses=edgeai", "losses = 'edgeai'"),
@@ -448,7 +448,7 @@ def test_a_run_is_selected_on_validation_and_measured_by_both_protocols(run):
 
 def test_a_run_that_draws_is_resumed_exactly(run, tmp_path, monkeypatch):
     whole = fit(tmp_path / "whole", released=True)
-    train_step, steps = training._Session.train_step, []
+    train_step, steps = training.Session.train_step, []
 
     def stop(session, *arguments):
         steps.append(session.step)
@@ -457,7 +457,7 @@ def test_a_run_that_draws_is_resumed_exactly(run, tmp_path, monkeypatch):
         train_step(session, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training._Session, "train_step", stop)
+        patched.setattr(training.Session, "train_step", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(tmp_path / "stopped", released=True, checkpoint_seconds=0.0)  # keeps every step
     stopped = fit(tmp_path / "stopped", released=True)

@@ -19,6 +19,8 @@ the name always stands beside the number:
     edgeai            as the code of edgeai does (Texas Instruments) for depth on streets, classes and motion: see
                       ``edgeai``. Depth is measured by one number, ARD, which ``pooled`` has for streets without its
                       quirks.
+    astmt             as the code of ASTMT does (CVPR 2019) for its tasks, from predictions kept as pictures of 8 bits:
+                      see ``astmt``.
 
 The tables of the MTAN paper use the legacy formula and are older than 2020-07-11: compare with them by
 ``mtan-legacy-void``. That its union is theirs follows from the dates alone (unconfirmed), and the cells of those tables
@@ -34,9 +36,10 @@ batch without a valid pixel does so for depth and normals, and under the two leg
 for the semantic metrics; there ``mtan-legacy-void`` has mIoU 0, for its unions are not empty. ``pooled`` never meets it
 while the split has one valid pixel.
 
-Every state is a sum, so accumulators of several processes combine exactly. The pooled median comes from a fixed
-histogram of 3600 bins over 0 ... 180 degrees, right to one bin (0.05 degrees). An accumulator that has seen nothing
-gives NaN. ``update`` reads nothing back from the device.
+Every state is a sum, or a list with a number for each image, so accumulators of several processes combine exactly. The
+pooled median comes from a fixed histogram of 3600 bins over 0 ... 180 degrees, right to one bin (0.05 degrees). An
+accumulator that has seen nothing gives NaN. ``update`` reads nothing back from the device, but for edges, which are
+matched on the CPU (``edges``).
 """
 
 from __future__ import annotations
@@ -44,9 +47,10 @@ from __future__ import annotations
 import inspect
 
 from ..errors import KitError, nearest
-from . import edgeai, mtan, pooled
+from . import astmt, edgeai, edges, mtan, pooled
 from .base import TaskMetric
-from .delta import CONVENTIONS, delta_mtl
+from .decathlon import BASELINE_ERRORS, decathlon_points, decathlon_score
+from .delta import CONVENTIONS, WAYS, delta_mtl
 from .functional import (
     BINS,
     BINS_PER_DEGREE,
@@ -55,27 +59,48 @@ from .functional import (
     confusion_by_image,
     confusion_matrix,
     depth_errors,
+    eight_bits,
     iou_from_confusion,
     masked_median,
     median_from_histogram,
+    threshold_counts,
 )
 from .ranks import TIES, mean_rank
-from .specs import LABELS, SPECS, STREET_DEPTH, THRESHOLDS, MetricSpec, counted, in_order, sort_tasks, specs_of
+from .specs import (
+    DEPTH_WITH_RMSE,
+    LABELS,
+    SPECS,
+    STREET_DEPTH,
+    THRESHOLDS,
+    MetricSpec,
+    counted,
+    in_order,
+    mains,
+    sort_tasks,
+    specs_of,
+)
 
 __all__ = [
-    "ACCUMULATORS", "BINS", "BINS_PER_DEGREE", "CONVENTIONS", "LABELS", "PROTOCOLS", "SPECS", "STREET_DEPTH",
-    "THRESHOLDS", "TIES", "MetricSpec", "TaskMetric", "angle_histogram", "angular_error_degrees", "build",
-    "confusion_by_image", "confusion_matrix", "counted", "delta_mtl", "depth_errors", "in_order",
-    "iou_from_confusion", "masked_median", "mean_rank", "median_from_histogram", "sort_tasks", "specs_of",
+    "ACCUMULATORS", "BASELINE_ERRORS", "BINS", "BINS_PER_DEGREE", "CONVENTIONS", "DEPTH_WITH_RMSE", "LABELS",
+    "PROTOCOLS", "SPECS", "STREET_DEPTH", "THRESHOLDS", "TIES", "WAYS", "MetricSpec", "TaskMetric",
+    "angle_histogram", "angular_error_degrees", "build", "confusion_by_image", "confusion_matrix", "counted",
+    "decathlon_points", "decathlon_score", "delta_mtl", "depth_errors", "eight_bits", "in_order",
+    "iou_from_confusion", "mains", "masked_median", "mean_rank", "median_from_histogram", "sort_tasks", "specs_of",
+    "threshold_counts",
 ]  # fmt: skip
 
 _POOLED = {
     "semantic": pooled.PooledSemantic,
     "depth": pooled.PooledDepth,
     "street-depth": pooled.PooledStreetDepth,
+    "rmse-depth": pooled.PooledRmseDepth,
     "disparity": pooled.PooledDisparity,
     "normals": pooled.PooledNormals,
     "motion": pooled.PooledMotion,
+    "parts": pooled.PooledParts,
+    "edges": edges.PooledEdges,
+    "saliency": pooled.PooledSaliency,
+    "albedo": pooled.PooledAlbedo,
     "label": pooled.PooledLabels,
 }
 _EDGEAI = {
@@ -87,8 +112,21 @@ _MTAN = {
     "semantic": mtan.MtanSemantic,
     "depth": mtan.MtanDepth,
     "street-depth": mtan.MtanDepth,
+    "rmse-depth": mtan.MtanDepth,
     "disparity": mtan.MtanDisparity,
     "normals": mtan.MtanNormals,
+}
+_ASTMT = {
+    "semantic": astmt.AstmtSemantic,
+    "parts": astmt.AstmtParts,
+    "normals": astmt.AstmtNormals,
+    "edges": edges.AstmtEdges,
+    "saliency": astmt.AstmtSaliency,
+    "albedo": astmt.AstmtAlbedo,
+    "depth": astmt.AstmtDepth,
+    "street-depth": astmt.AstmtDepth,
+    "rmse-depth": astmt.AstmtDepth,
+    "disparity": astmt.AstmtDisparity,
 }
 ACCUMULATORS: dict[str, dict[str, type[TaskMetric]]] = {
     "pooled": _POOLED,
@@ -96,19 +134,22 @@ ACCUMULATORS: dict[str, dict[str, type[TaskMetric]]] = {
     "mtan-legacy": _MTAN | {"semantic": mtan.LegacySemantic},
     "mtan-legacy-void": _MTAN | {"semantic": mtan.LegacyVoidSemantic},
     "edgeai": _EDGEAI,
+    "astmt": _ASTMT,
 }
 PROTOCOLS = tuple(ACCUMULATORS)
 
 
-def build(task_name: str, protocol: str = "pooled", like: str | None = None, **options: int) -> TaskMetric:
+def build(task_name: str, protocol: str = "pooled", like: str | None = None, **options: float) -> TaskMetric:
     """A fresh accumulator.
 
     Args:
         task_name: a key of ``SPECS``.
         protocol: one of ``PROTOCOLS``.
         like: what it is measured as where that is not its own name: ``"label"``, one label for an image, which
-            ``pooled`` alone knows; ``"street-depth"``, with ARD, the only depth that ``edgeai`` knows.
-        options: ``classes`` for ``semantic``, ``ordered`` for ``label``; the others take none.
+            ``pooled`` alone knows; ``"street-depth"``, with ARD, the only depth that ``edgeai`` knows;
+            ``"rmse-depth"``, of which ``pooled`` has the RMSE too.
+        options: ``classes`` for ``semantic`` and ``parts``, ``max_distance`` for ``edges``, ``ordered`` for ``label``;
+            the others take none.
 
     Raises:
         KitError: an unknown task or protocol, a missing or unknown option.

@@ -37,7 +37,7 @@ class TaskMetric(torchmetrics.Metric):
 
         Args:
             prediction: class ids (B, h, w), depth (B, 1, h, w) in metres, disparity (B, 1, h, w) in its recorded unit,
-                or normals (B, 3, h, w).
+                normals or albedo (B, 3, h, w), or probabilities (B, 1, h, w).
             target: the same with the size (H, W); invalid pixels as in ``Task``.
 
         Raises:
@@ -73,7 +73,7 @@ class Semantic(TaskMetric):
     def __init__(self, classes: int) -> None:
         super().__init__()
         if classes < 1:
-            raise KitError(f"semantic: expected classes >= 1, found {classes}; give the dataset's number of classes")
+            raise KitError(f"{self.task}: expected classes >= 1, found {classes}; give the dataset's number of classes")
         self.classes = classes
 
     def _resize(self, prediction: Tensor, size: torch.Size) -> Tensor:

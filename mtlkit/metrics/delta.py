@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from ..errors import KitError, nearest
-from .specs import SPECS, counted, in_order
+from .specs import SPECS, counted, in_order, mains
 
 # sign of "better". Nash-MTL's Delta m% and ASTMT's average drop are the same number: how much worse, in percent.
 CONVENTIONS = {"kit": 1.0, "nash": -1.0, "astmt": -1.0}
+WAYS = ("metric", "task", "main")  # over what Δ_MTL is a mean
 
 
 def delta_mtl(
@@ -32,7 +33,8 @@ def delta_mtl(
         baseline: the same metrics of the baseline, none of them negative.
         by: ``"metric"`` (default) is the mean over metrics, as in the Nash-MTL tables, so that normals with five
             metrics weigh more than depth with two; ``"task"`` is the mean over tasks of the mean over each task's
-            metrics.
+            metrics; ``"main"`` is the mean over one metric for each task, the first that tables show (``mains``), as
+            ASTMT's average drop: mIoU of classes, parts and saliency, F of edges, the mean angle, the RMSE of depth.
         convention: ``"kit"`` (default): positive is better. ``"nash"`` (Delta m%) and ``"astmt"`` (average drop):
             positive is worse.
         higher_is_better: metric -> direction; goes before those of ``SPECS``, which it must supply for metrics that
@@ -48,8 +50,8 @@ def delta_mtl(
     >>> delta_mtl({"semantic/miou": 0.75, "depth/abs_err": 0.5}, {"semantic/miou": 0.5, "depth/abs_err": 1.0})
     50.0
     """
-    if by not in ("metric", "task"):
-        raise KitError(f"unknown by={by!r} for delta_mtl: {nearest(by, ('metric', 'task'))}")
+    if by not in WAYS:
+        raise KitError(f"unknown by={by!r} for delta_mtl: {nearest(by, WAYS)}")
     if convention not in CONVENTIONS:
         raise KitError(f"unknown convention {convention!r} for delta_mtl: {nearest(convention, CONVENTIONS)}")
     if not values or values.keys() != baseline.keys():
@@ -57,7 +59,7 @@ def delta_mtl(
         found = f"{odd[0]!r} in only one of them" if odd else "none"
         raise KitError(f"delta_mtl: expected the same metrics in both, found {found}; give both the same keys")
     gains: dict[str, list[float]] = {}
-    for key in counted(values):
+    for key in mains(values) if by == "main" else counted(values):
         group = key.partition("/")[0] if by == "task" else key
         higher = direction(key, higher_is_better or {})
         gains.setdefault(group, []).append(_gain(key, values[key], baseline[key], higher))

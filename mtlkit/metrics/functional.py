@@ -2,12 +2,13 @@
 
 Nothing here reads a value back from the device: masks are multiplied or sent to an extra row, never indexed with.
 
-Shapes: B batch, C channels, H/W size, K classes.
+Shapes: B batch, C channels, H/W size, K classes, T thresholds.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -187,6 +188,40 @@ def _median_by_sorting(values: Tensor, valid: Tensor) -> Tensor:
     count = valid.sum()
     median = ordered.gather(0, ((count - 1).clamp(min=0) // 2).reshape(1))[0]
     return torch.where(count > 0, median, math.nan)
+
+
+def eight_bits(x: Tensor) -> Tensor:
+    """Numbers in [0, 1] as the bytes 0 ... 255 of a picture, cut and not rounded; the type stays.
+
+    >>> eight_bits(torch.tensor([0.0, 0.5, 1.0])).tolist()
+    [0.0, 127.0, 255.0]
+    """
+    return (x * 255).floor().clamp(0, 255)
+
+
+def threshold_counts(score_B1HW: Tensor, target_B1HW: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Hits, predicted and true pixels of a yes-or-no task at several thresholds, in one pass.
+
+    Args:
+        score_B1HW: a pixel is predicted where this is at least the threshold; NaN is below all.
+        target_B1HW: 1 or 0; below 0 does not count.
+        thresholds: T numbers, growing.
+
+    Returns:
+        int64 (B, T, 3).
+
+    >>> threshold_counts(torch.tensor([[[[0.9, 0.6, 0.5]]]]), torch.tensor([[[[1, 0, 1]]]]), (0.5, 0.7)).tolist()
+    [[[2, 3, 2], [1, 1, 2]]]
+    """
+    images, levels = len(score_B1HW), len(thresholds) + 1
+    limits_T = torch.tensor(thresholds, dtype=score_B1HW.dtype, device=score_B1HW.device)
+    level = torch.bucketize(score_B1HW.nan_to_num(nan=-math.inf).contiguous(), limits_T, right=True)
+    kind = torch.where(target_B1HW < 0, 2, (target_B1HW > 0).long())  # no, yes, void
+    first_cell = 3 * levels * torch.arange(images, device=level.device).view(-1, 1, 1, 1)
+    counts_B3L = _count(first_cell + kind * levels + level, images * 3 * levels).view(images, 3, levels)
+    above_BT, hits_BT = (counts_B3L[:, k].flip(1).cumsum(1).flip(1)[:, 1:] for k in (0, 1))
+    true_BT = counts_B3L[:, 1].sum(dim=1, keepdim=True).expand_as(hits_BT)
+    return torch.stack([hits_BT, above_BT + hits_BT, true_BT], dim=2)
 
 
 def _count(indices: Tensor, size: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Protocol ``pooled``: all pixels (or labels) of the split count alike, however it is cut into batches.
 
-Shapes: B batch, C channels, H/W size, K classes.
+Shapes: B batch, C channels, H/W size, K classes, T thresholds.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from .functional import (
     depth_errors,
     iou_from_confusion,
     median_from_histogram,
+    threshold_counts,
 )
-from .specs import ARD_RANGE, LABELS, STREET_DEPTH, THRESHOLDS, MetricSpec
+from .specs import ARD_RANGE, DEPTH_WITH_RMSE, LABELS, SALIENT, STREET_DEPTH, THRESHOLDS, MetricSpec
 
 
 class PooledSemantic(Semantic):
@@ -42,6 +43,15 @@ class PooledSemantic(Semantic):
     def compute(self) -> dict[str, Tensor]:
         accuracy = self.confusion_KK.diagonal().sum().to(WIDE) / self.confusion_KK.sum()
         return {"miou": self._mean(iou_from_confusion(self.confusion_KK)), "pixel_accuracy": accuracy}
+
+
+class PooledParts(PooledSemantic):
+    """mIoU over the parts, and what is none, that occur in prediction or target; a fraction."""
+
+    task = "parts"
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"miou": self._mean(iou_from_confusion(self.confusion_KK))}
 
 
 class PooledMotion(PooledSemantic):
@@ -78,6 +88,26 @@ class PooledDepth(TaskMetric):
 
     def compute(self) -> dict[str, Tensor]:
         return {"abs_err": self.abs_sum / self.count, "rel_err": self.rel_sum / self.count}
+
+
+class PooledRmseDepth(PooledDepth):
+    """As depth, and the root of the mean squared error over all valid pixels of the split, in metres: how the
+    multi-task survey measures NYUD (S. Vandenhende et al., TPAMI 2021).
+    """
+
+    specs = DEPTH_WITH_RMSE
+    square_sum: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_sums("square_sum")
+
+    def _add(self, prediction: Tensor, target: Tensor) -> None:
+        super()._add(prediction, target)
+        self.square_sum += torch.where(target != 0, (prediction - target).square(), 0.0).sum(dtype=WIDE)
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"rmse": (self.square_sum / self.count).sqrt(), **super().compute()}
 
 
 class PooledStreetDepth(PooledDepth):
@@ -126,7 +156,9 @@ class PooledNormals(Normals):
         self._add_sums("histogram", shape=(BINS,), dtype=torch.int64)
 
     def _add(self, prediction: Tensor, target: Tensor) -> None:
-        angle_BHW, valid_BHW = angular_error_degrees(prediction, target), valid_normals(target)
+        self._add_angles(angular_error_degrees(prediction, target), valid_normals(target))
+
+    def _add_angles(self, angle_BHW: Tensor, valid_BHW: Tensor) -> None:
         self.angle_sum += torch.where(valid_BHW, angle_BHW, 0.0).sum(dtype=WIDE)
         self.histogram += angle_histogram(angle_BHW, valid_BHW)
 
@@ -135,6 +167,47 @@ class PooledNormals(Normals):
         under = {f"within_{t:g}": self.histogram[: int(t * BINS_PER_DEGREE)].sum() for t in THRESHOLDS}
         shares = {name: pixels.to(WIDE) / count for name, pixels in under.items()}
         return {"mean": self.angle_sum / count, "median": median_from_histogram(self.histogram), **shares}
+
+
+class PooledSaliency(TaskMetric):
+    """The largest IoU of the salient pixels, and the largest F (beta 1), over the thresholds of ``SALIENT``; fractions.
+    Whatever counts, counts over all pixels of the split.
+    """
+
+    task = "saliency"
+    counts_T3: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_sums("counts_T3", shape=(len(SALIENT), 3), dtype=torch.int64)
+
+    def _add(self, prediction: Tensor, target: Tensor) -> None:
+        self.counts_T3 += threshold_counts(prediction, target, SALIENT).sum(dim=0)
+
+    def compute(self) -> dict[str, Tensor]:
+        hits_T, predicted_T, true_T = self.counts_T3.to(WIDE).unbind(dim=1)
+        both_T = predicted_T + true_T
+        return {"miou": (hits_T / (both_T - hits_T)).max(), "max_f": (2 * hits_T / both_T).max()}
+
+
+class PooledAlbedo(TaskMetric):
+    """The root of the mean squared error over all pixels and channels of the split."""
+
+    task = "albedo"
+    square_sum: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_sums("square_sum")
+        self._add_sums("count", dtype=torch.int64)
+
+    def _add(self, prediction: Tensor, target: Tensor) -> None:
+        self.square_sum += (prediction - target).square().sum(dtype=WIDE)
+        self.count += target.numel()
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"rmse": (self.square_sum / self.count).sqrt()}
 
 
 class PooledLabels(Labels):

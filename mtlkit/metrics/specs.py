@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 THRESHOLDS = (11.25, 22.5, 30.0)  # degrees, the three that papers on NYUv2 report
 
 ARD_RANGE = (3.0, 80.0)  # metres, of edgeai
+SALIENT = tuple((20 + 5 * i) / 100 for i in range(15))  # 0.2 ... 0.9: a pixel is salient from one of these on (ASTMT)
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,34 @@ SPECS: dict[str, tuple[MetricSpec, ...]] = {
         MetricSpec("static_iou", True, "", True, "static IoU", detail=True),
         MetricSpec("moving_iou", True, "", True, "moving IoU", detail=True),
     ),
+    "edges": (
+        MetricSpec("ods_f", True, "", True, "odsF"),
+        MetricSpec("ois_f", True, "", True, "oisF", detail=True),
+        MetricSpec("ap", True, "", True, "AP", detail=True),
+    ),
+    "parts": (MetricSpec("miou", True, "", True, "mIoU"),),
+    "saliency": (
+        MetricSpec("miou", True, "", True, "max. mIoU"),
+        MetricSpec("max_f", True, "", True, "max. F"),
+    ),
+    "albedo": (MetricSpec("rmse", False, "", False, "RMSE"),),
 }
 
 # Of depth on streets. The third is the "ARD%" of edgeai (Texas Instruments): percent there, a fraction here.
 STREET_DEPTH = (*SPECS["depth"], MetricSpec("ard", False, "", True, "ARD"))
+
+# Of ASTMT (CVPR 2019), and of what compares itself with it. The second is on logarithms, another form of the first.
+RMSE = MetricSpec("rmse", False, "m", False, "RMSE")
+LOG_RMSE = MetricSpec("log_rmse", False, "", False, "log RMSE", detail=True)
+DEPTH_WITH_RMSE = (RMSE, *SPECS["depth"])
+NORMALS_WITH_RMSE = (*SPECS["normals"], MetricSpec("rmse", False, "deg", False, "RMSE"))
+
+# Every number of a task where some protocol or dataset has more than ``SPECS``; what a paper compares by comes first.
+_EVERY = {
+    "depth": (RMSE, *STREET_DEPTH, LOG_RMSE),
+    "disparity": (replace(RMSE, unit=""), *SPECS["disparity"], LOG_RMSE),
+    "normals": NORMALS_WITH_RMSE,
+}
 
 # Of a task with one label for an image: there are as many of those as datasets, so they have no names here. The second
 # number is for classes in an order, such as age groups.
@@ -108,6 +133,20 @@ def counted(keys: Iterable[str]) -> list[str]:
     return [key for key in keys if key not in details] or keys
 
 
+def mains(keys: Iterable[str]) -> list[str]:
+    """Of the keys ``task/metric`` one for each task: its first as tables show them, which is the number that papers
+    compare by; of a task without specifications its first as they come.
+
+    >>> mains(["depth/abs_err", "normals/median", "normals/mean", "depth/rmse", "mine/own", "mine/other"])
+    ['depth/rmse', 'normals/mean', 'mine/own']
+    """
+    keys = list(keys)
+    first: dict[str, str] = {}
+    for key in [*in_order(keys), *keys]:
+        first.setdefault(key.partition("/")[0], key)
+    return list(first.values())
+
+
 def _all_specs(task: str) -> tuple[MetricSpec, ...]:
-    """As ``specs_of``, with what only some datasets have."""
-    return STREET_DEPTH if task == "depth" else specs_of(task)
+    """As ``specs_of``, with what only some datasets and protocols have."""
+    return _EVERY.get(task, specs_of(task))
