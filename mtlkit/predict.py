@@ -1,4 +1,5 @@
-"""A trained run on a person's own images, and on a folder of consecutive frames, which becomes a video.
+"""A trained run on a person's own images, on a folder of consecutive frames, which becomes a video, and on the test
+images of the Visual Decathlon, whose labels its evaluation server keeps.
 
 Shapes: C channels, H/W size.
 """
@@ -19,12 +20,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import datasets, files, plots
-from .datasets import flow
+from . import datasets, evaluation, files, optimisers, plots, training
+from .datasets import decathlon_results, flow
 from .errors import KitError
 from .runs import Run
 from .tasks import Task
-from .transforms import normalised
+from .transforms import DOMAIN, normalised
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # OpenCV writes the latter without any help
 FPS = 17.0  # of the sequences of Cityscapes
@@ -57,10 +58,15 @@ class Predictor:
         reads_flow: whether it needs the frame before.
 
     Raises:
-        KitError: a run without these parameters, or data that are absent.
+        KitError: a run without these parameters or one that normalises by domain, or data that are absent.
     """
 
     def __init__(self, run: Run, which: str = "checkpoint"):
+        if run.recipe.normalise == DOMAIN:
+            raise KitError(
+                "this run normalises an image by its domain, and images of your own have none; give no images, and "
+                f"predict the test images of its domains: mtlkit predict {run.folder} -o results.json"
+            )
         self.model, self.normalise = run.model(which), run.recipe.normalise
         self.tasks = self.model.tasks
         self.reads_flow = "flow" in self.model.inputs
@@ -131,6 +137,64 @@ def predict_images(run: Run, paths: Iterable[Path], output: Path, which: str = "
             with files.replacing(target) as temporary:
                 _enlarged(task, answer, image.size).save(temporary, format="PNG")
             yield target
+
+
+# --- the test images of the Visual Decathlon ---
+
+
+def predict_results(run: Run, output: Path, which: str = "checkpoint", device: str = "auto") -> int:
+    """Write ``results.json`` (see ``datasets.decathlon_results``) and return its number of predictions.
+
+    Before each set the statistics of batch normalisation are brought to it as the run's recipe says. All sets are
+    predicted by one network; the released code of MTAN takes that of the first phase for ImageNet.
+
+    Args:
+        run: on visual-decathlon, with its parameters.
+        output: the file; replaced where it exists.
+        which: ``"checkpoint"`` (the last epoch), ``"best"`` or a snapshot.
+        device: as of ``training.fit``.
+
+    Raises:
+        KitError: another run, data or annotations that are absent or do not fit. No file is written then.
+    """
+    if (run.recipe.dataset.name, run.recipe.loop) != ("visual-decathlon", "per_domain"):
+        raise KitError(
+            f"{run.folder} has dataset {run.recipe.dataset.name!r} and loop {run.recipe.loop!r}; results.json is of "
+            "visual-decathlon and per_domain; give images, or another run"
+        )
+    predictions, root = predict_domains(run, which, device)
+    answers = decathlon_results.results(predictions, root / "annotations")
+    decathlon_results.write_results(output, answers)
+    return len(answers)
+
+
+def predict_domains(run: Run, which: str = "checkpoint", device: str = "auto") -> tuple[dict[str, list[int]], Path]:
+    """Domain -> the predicted classes of its test images, in order; and where the data are. Arguments and errors are
+    those of ``predict_results``.
+    """
+    recipe = run.recipe
+    session = training.open_session(recipe, device)
+    dataset = datasets.build(recipe.dataset.name, "test", **recipe.dataset.options)
+    session.load_parameters(run, which)
+    session.final_data, session.epoch = dataset, recipe.epochs - 1  # one more epoch of training is as the last
+    optimisers.begin_epoch(session.optimizer, recipe, session.epoch)
+    predictions: dict[str, list[int]] = {}
+    for task in session.tasks:
+        with session.ready_for(task, dataset):
+            predictions[task.name] = _classes(session, task, dataset)
+    return predictions, dataset.root
+
+
+@torch.no_grad()
+def _classes(session: training.PerDomain, task: Task, dataset: datasets.MultiTaskDataset) -> list[int]:
+    data = evaluation.batches(dataset, session.fields(), session.recipe, indices=dataset.indices[task.name])
+    session.model.eval()
+    classes: list[int] = []
+    for batch in session.on_device(tqdm(data, desc=f"predicting {task.name}", unit="batch")):
+        with session.fabric.autocast():
+            outputs = session.model({name: batch[name] for name in session.model.inputs}, [task.name])
+        classes += task.predict(outputs[task.name].float()).tolist()
+    return classes
 
 
 # --- video ---
@@ -258,4 +322,5 @@ def _write(path: Path, pages: Iterable[np.ndarray], fps: float, count: int) -> N
 
 def _size(run: Run) -> tuple[int, int]:
     recipe = run.recipe
-    return datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options).size
+    dataset = datasets.build(recipe.dataset.name, recipe.evaluate_on, **recipe.dataset.options)
+    return recipe.input_size(dataset.size)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import adience, cityscapes, cityscapes_motion, digits, fsv, nyud_mt, nyuv2, pascal_mt, scenes, visual_decathlon  # noqa: F401  (they register their datasets)
+from . import (  # noqa: F401  (they register their datasets)
+    adience,
+    cityscapes,
+    cityscapes_motion,
+    digits,
+    fsv,
+    mini_decathlon,
+    nyud_mt,
+    nyuv2,
+    pascal_mt,
+    scenes,
+    visual_decathlon,
+)
 from .base import DATASETS, MultiTaskDataset, SampleInfo
 from .packed import find as find_packed
 

@@ -6,7 +6,8 @@ float32 (1, H, W) in the dataset's own recorded unit, 0 invalid; ``normals`` flo
 camera frame x right, y down, z forward, all-zero invalid; ``edges``, ``saliency`` float32 (1, H, W) in {0, 1}, -1
 ignored; ``albedo`` float32 (3, H, W) in [0, 1]; ``flow`` float32 (3, H, W): u, v in pixels from the current to the
 previous frame, confidence in [0, 1]; ``motion`` int64 (H, W), -1 ignored; one label for an image int64 (), -1 unknown.
-A dataset converts its files' conventions at the door.
+Where a dataset has domains, ``domain`` int64 () besides: the number of the sample's own in ``domains``. A dataset
+converts its files' conventions at the door.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import abc
 import dataclasses
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from .. import files
 from ..errors import KitError, nearest
 from ..registry import Registry, check_type
 from ..tasks import Task
+
+Moments = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,13 @@ class MultiTaskDataset(Dataset, abc.ABC):
         split: ``"train"``, ``"validation"`` or ``"test"``.
         tasks: every task the dataset has targets for, by name.
         size: (height, width) of its samples.
+        one_size: False where images differ in size; then ``size`` is that of the first.
         fingerprint: changes when the data do; a part of every run's id.
+        domains: names of what it is made of, where each is a task of its own; none of most datasets.
+        indices: the indices of each domain.
+        moments: of each domain, mean and standard deviation of red, green and blue in [0, 1].
+        baseline_errors: of every domain there is, the error that the decathlon score is measured from, a fraction.
+        labelled: whether there are targets in this split.
     """
 
     name: str
@@ -58,7 +68,13 @@ class MultiTaskDataset(Dataset, abc.ABC):
     split: str
     tasks: dict[str, Task]
     size: tuple[int, int]
+    one_size: bool = True
     fingerprint: str
+    domains: tuple[str, ...] = ()
+    indices: Mapping[str, range] = {}
+    moments: Mapping[str, Moments] = {}
+    baseline_errors: Mapping[str, float] = {}
+    labelled: bool = True
     cached: bool = False  # True where samples are read from a cache of its own, which is made on first use
 
     def __getstate__(self) -> dict[str, Any]:

@@ -212,12 +212,27 @@ class _Category(pydantic.BaseModel):
     id: int
 
 
-class _Coco(pydantic.BaseModel):
+class Coco(pydantic.BaseModel):
     """What is read of an annotation file."""
 
     images: list[_Image]
     categories: list[_Category]
     annotations: list[_Annotation] = []
+
+
+def read_annotations(root: Path, place: str) -> Coco:
+    """An annotation file. Raises KitError without its name: says why it is none, or that it lies out of the root."""
+    layout.check_inside(root, place)
+    try:
+        return Coco.model_validate_json((root / place).read_bytes())
+    except FileNotFoundError as error:
+        raise KitError("missing; expected annotations in JSON, in the style of COCO") from error
+    except OSError as error:
+        raise KitError(f"cannot be read ({error.strerror})") from error
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise KitError(f"{where}: {first['msg']}; expected JSON in the style of COCO".removeprefix(": ")) from error
 
 
 class _Annotations:
@@ -237,26 +252,13 @@ class _Annotations:
 
     def problems(self) -> Iterator[str]:
         try:
-            content = self._read()
+            content = read_annotations(self.root, self.place)
         except KitError as error:
             yield f"{self.place}: {error}"
             return
         yield from (f"{self.place}: {problem}" for problem in self._wrong(content))
 
-    def _read(self) -> _Coco:
-        layout.check_inside(self.root, self.place)
-        try:
-            return _Coco.model_validate_json((self.root / self.place).read_bytes())
-        except FileNotFoundError as error:
-            raise KitError("missing; expected annotations in JSON, in the style of COCO") from error
-        except OSError as error:
-            raise KitError(f"cannot be read ({error.strerror})") from error
-        except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise KitError(f"{where}: {first['msg']}; expected JSON in the style of COCO".removeprefix(": ")) from error
-
-    def _wrong(self, content: _Coco) -> Iterator[str]:
+    def _wrong(self, content: Coco) -> Iterator[str]:
         if not content.images:
             yield f"names no image; expected {self.expected.images[self.part]}"
             return
@@ -294,7 +296,7 @@ class _Annotations:
             if by_id != sorted(by_id):
                 yield "image ids are not in the order of the file names; expected so in test"
 
-    def _labels(self, content: _Coco) -> Iterator[str]:
+    def _labels(self, content: Coco) -> Iterator[str]:
         """Images that have not one annotation, categories that are none, and folders that are no category."""
         names = {image.id: image.file_name.removeprefix(self.prefix) for image in content.images}
         count = collections.Counter(annotation.image_id for annotation in content.annotations)

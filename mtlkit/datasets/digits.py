@@ -48,6 +48,14 @@ COUNTS = {"train": 1157, "validation": 258, "test": 382}
 CLASSES = tuple("0123456789")
 SIZE = (32, 32)
 VERSION = 1  # raise it when any picture changes
+MOMENTS = {  # by look: mean and standard deviation of red, green and blue over the train split, seed 0
+    "plain": ((0.1961,) * 3, (0.2889,) * 3),
+    "negative": ((0.8039,) * 3, (0.2889,) * 3),
+    "mirror": ((0.1961,) * 3, (0.2889,) * 3),
+    "outline": ((0.2258,) * 3, (0.2714,) * 3),
+    "stripes": ((0.5,) * 3, (0.3536,) * 3),
+    "colours": ((0.5,) * 3, (0.266,) * 3),  # the same for all three, drawn alike
+}
 _MOST_BYTES = 2**24  # of the file unpacked, which has 2 ** 18
 
 Array = np.ndarray
@@ -277,16 +285,14 @@ class Digits(_Digits):
 class DigitsDomains(_Digits):
     """Every handwritten digit in several looks. Each look is one domain and one task of ten classes.
 
-    A sample has ``image`` and one label for every task: the digit in that of its own domain, -1 in the others.
+    A sample has ``image``, ``domain`` and one label for every task: the digit in that of its own domain, -1 in the
+    others.
 
     Args:
         split: ``"train"``, ``"validation"`` or ``"test"``; no two share a digit.
         root: folder with ``digits.csv.gz``; None is scikit-learn's own.
         domains: names in ``scenes.looks.LOOKS``; their digits come one domain after the other.
         seed: another seed, other colours and stripes.
-
-    Attributes:
-        indices: the indices of each domain.
 
     Raises:
         KitError: for an unknown split or domain, one that is named twice or none at all, a negative seed, and a file
@@ -313,6 +319,7 @@ class DigitsDomains(_Digits):
             raise KitError(f"domains names each domain once, found {list(domains)}; valid: {', '.join(looks.LOOKS)}")
         self.domains, count = tuple(domains), len(self.labels)
         self.indices = {name: range(n * count, (n + 1) * count) for n, name in enumerate(self.domains)}
+        self.moments = {name: MOMENTS[name] for name in self.domains}
         self.tasks = {name: tasks.classification(name, CLASSES) for name in self.domains}
 
     def _options(self) -> str:
@@ -332,7 +339,8 @@ class DigitsDomains(_Digits):
         image_3HW = looks.LOOKS[domain](self.images[digit], self._chance(digit, tuple(looks.LOOKS).index(domain)))
         labels = {name: torch.tensor(self.labels[digit] if name == domain else -1) for name in self.domains}
         image = torch.from_numpy(np.array(image_3HW, dtype=np.float32, order="C"))
-        return {"image": image, **labels, "index": torch.tensor(index)}
+        number = torch.tensor(self.domains.index(domain))
+        return {"image": image, **labels, "domain": number, "index": torch.tensor(index)}
 
     def info(self, index: int) -> SampleInfo:
         """Its name, such as ``stripes/line-17`` for the digit on line 17 of the file, and its size."""

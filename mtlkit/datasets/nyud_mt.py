@@ -55,6 +55,7 @@ CLASSES = (
 COUNTS = {"train": 795, "val": 654}
 LISTS = {part: f"gt_sets/{part}.txt" for part in COUNTS}
 EDGE_WEIGHT = 0.8  # of an edge pixel in the loss (ASTMT, its configuration for NYUD)
+EDGE_DISTANCE = 0.011  # of the diagonal, within which predicted edges count (ATRC and InvPT, which evaluate as ASTMT)
 _PARTS = {"train": "train", "test": "val"}  # split -> list
 
 # A room's class -> the class of the same name, where there is one; else the nearest of the 40.
@@ -190,10 +191,10 @@ class NYUDMT(MultiTaskDataset):
         self.background = self.form.background if background is None else background
         classes = ("background", *CLASSES) if self.background else CLASSES
         self.tasks = {
-            "edges": tasks.edges(EDGE_WEIGHT),
+            "edges": tasks.edges(EDGE_WEIGHT, EDGE_DISTANCE),
             "semantic": tasks.semantic(classes),
             "normals": tasks.normals(),
-            "depth": tasks.depth(),
+            "depth": tasks.depth(rmse=True),
         }
         height, width, _ = self.stored.read("image", self.ids[0]).shape
         self.size = (height, width)

@@ -157,12 +157,13 @@ class Packed(MultiTaskDataset):
     def __init__(self, original: MultiTaskDataset, made: pack.Pack):
         self.original, self.pack = original, made
         self.about, self.licence, self.source = original.about, original.licence, original.source
-        self.tasks = original.tasks
+        self.tasks, self.labelled = original.tasks, original.labelled
+        self.domains, self.indices, self.moments = original.domains, original.indices, original.moments
         self.fingerprint = made.directory.name
         self._read = Reader(made, made.arrays)
 
     def __getattr__(self, name: str) -> Any:
-        """Its name, split, size, and what else this dataset has, such as ``domains``."""
+        """Its name, split, size, and what else this dataset has, such as ``groups``."""
         if name in ("original", "tasks"):  # not there yet, or no more, in a process that is sent this one
             raise AttributeError(name)
         return getattr(self.original, name)

@@ -127,6 +127,7 @@ class PascalMT(MultiTaskDataset):
     """
 
     name = "pascal-mt"
+    one_size = False
     about = "PASCAL-Context as ASTMT packed it: edges, 21 classes, parts of persons, normals, saliency; 4998 + 5105"
     licence = "of the data: not recorded; ASTMT's code is CC BY-NC 4.0, for non-commercial use"
     source = "PASCAL_MT.tgz at data.vision.ee.ethz.ch/kmaninis/share/MTL (availability unconfirmed): see data/README.md"

@@ -60,7 +60,8 @@ class Scenes(MultiTaskDataset):
         validation: images in the validation split.
         test: images in the test split.
         seed: another seed, other scenes.
-        fields: which of image and targets a sample holds; None is all.
+        fields: which of image and targets a sample holds; None is all. Edges, saliency, albedo and parts are tasks
+            where they are named here.
         flow: adds ``flow`` and the task ``motion`` from a previous frame (another cache).
         workers: processes that render; None is one for each core.
 
@@ -105,6 +106,9 @@ class Scenes(MultiTaskDataset):
             "normals": tasks.normals(),
             "motion": tasks.motion(),
         }
+        if fields is not None:  # asked for by name: seven tasks are more than most runs want
+            known |= {"edges": tasks.edges(), "saliency": tasks.saliency(), "albedo": tasks.albedo()}
+            known |= {"parts": tasks.parts(made.parts)} if made.parts else {}
         self.tasks = {name: task for name, task in known.items() if name in self.fields}
         kind = "-flow" if flow else ""
         self.fingerprint = f"{family}{made.version}{kind}-{split}{self.count}-{height}x{width}-seed{seed}"

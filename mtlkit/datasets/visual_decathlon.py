@@ -41,6 +41,7 @@ from tqdm.auto import tqdm
 
 from .. import files, tasks
 from ..errors import KitError, nearest
+from ..metrics.decathlon import BASELINE_ERRORS
 from ..scenes import domains as drawn
 from . import decathlon_check, layout
 from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split
@@ -129,7 +130,8 @@ class _Group:
 class VisualDecathlon(MultiTaskDataset):
     """One split of some or all of the ten sets, one after the other. Each set is one domain and one task.
 
-    A sample has ``image`` and one label for every task: the class id in that of its own domain, -1 in the others.
+    A sample has ``image``, ``domain`` and one label for every task: the class id in that of its own domain, -1 in the
+    others.
 
     Args:
         split: ``"train"``, ``"validation"`` (the folder ``val``) or ``"test"``, where every label is -1.
@@ -139,9 +141,6 @@ class VisualDecathlon(MultiTaskDataset):
         crop: True gives the middle square of every image, 72 x 72, as the released code tests. False leaves the images
             of train whole, whose longer sides differ, for an augmentation that crops.
 
-    Attributes:
-        indices: the indices of each domain.
-
     Raises:
         KitError: for an unknown split or domain, a missing folder, a set without classes or images, and class folders
             of val that are not those of train.
@@ -150,6 +149,7 @@ class VisualDecathlon(MultiTaskDataset):
     name = "visual-decathlon"
     about = "Visual Decathlon: ten sets of labelled images, each a domain and a task; 1.4 million to train, 72 x 72"
     licence = "every set keeps the terms of its owners, ImageNet's among them"
+    baseline_errors = BASELINE_ERRORS
     source = "images and devkit: https://www.robots.ox.ac.uk/~vgg/decathlon/#download"
 
     def __init__(
@@ -164,7 +164,8 @@ class VisualDecathlon(MultiTaskDataset):
         self.part = _PARTS[split]
         self.domains = _chosen(domains)
         self.crop = crop or split != "train"
-        self.size = (SIDE, SIDE)
+        self.size, self.labelled = (SIDE, SIDE), split != "test"
+        self.moments = {domain: (SETS[domain].mean, SETS[domain].std) for domain in self.domains}
         self.root = layout.find(self.name, root)
         self.tasks: dict[str, tasks.Task] = {}
         self.groups: list[_Group] = []
@@ -231,7 +232,8 @@ class VisualDecathlon(MultiTaskDataset):
             image_HW3 = _middle(image_HW3)
         labels = {domain: torch.tensor(group.label if domain == group.domain else -1) for domain in self.domains}
         image_3HW = torch.from_numpy(image_HW3.transpose(2, 0, 1).astype(np.float32, order="C") / 255)
-        return {"image": image_3HW, **labels, "index": torch.tensor(index)}
+        domain = torch.tensor(self.domains.index(group.domain))
+        return {"image": image_3HW, **labels, "domain": domain, "index": torch.tensor(index)}
 
     def info(self, index: int) -> SampleInfo:
         """Its name, such as ``svhn/train/7/000012.jpg``, and the size of its file."""

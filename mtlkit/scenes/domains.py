@@ -84,6 +84,19 @@ def picture(domain: str, split: str, index: int, seed: int = 0) -> tuple[np.ndar
     return np.ascontiguousarray(image_HW3), label
 
 
+def small_item(names: Sequence[str], split: str, count: int, side: int, seed: int, number: int) -> dict[str, Array]:
+    """Item ``number`` of a cache of small pictures, ``count`` of each of these domains: ``image``, uint8 (3, side,
+    side), the square in the middle of ``picture``. Every pixel is the mean of what it covers.
+    """
+    image_HW3, _ = picture(names[number // count], split, number % count, seed)
+    top, left = ((n - SIDE) // 2 for n in image_HW3.shape[:2])
+    square_3HW = image_HW3[top : top + SIDE, left : left + SIDE].transpose(2, 0, 1)
+    edges = np.arange(side + 1) * SIDE / side
+    share = np.clip(edges[1:, None] - np.arange(SIDE), 0, 1) - np.clip(edges[:-1, None] - np.arange(SIDE), 0, 1)
+    share /= SIDE / side  # (side, SIDE)
+    return {"image": np.rint(share @ square_3HW @ share.T).astype(np.uint8)}
+
+
 # --- what lies behind -------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from (seed, epoch, index) alone, so that a resumed or reordered epoch augments e
 
 ``base`` says what kind of thing each field is; ``plain`` has what needs no geometry, and ``compose``; ``warp`` moves
 pixels, ``geometric`` draws such moves, ``mtan`` and ``papers`` are those of the papers: corrected under the paper's
-name, and as released under ``NAME-released``. A recipe names one:
+name, and as released under ``NAME-released``; ``decathlon`` goes by the domain of a sample. A recipe names one:
 
     [augmentation]
     name = "compose"
@@ -16,17 +16,19 @@ name, and as released under ``NAME-released``. A recipe names one:
 vectors of normals and flow nor has an ignored value for each kind of target, and it draws from the global random state.
 """
 
-from .base import AUGMENTATIONS, KINDS, Sample, Transform, generator
+from .base import AUGMENTATIONS, KINDS, Sample, Transform, generator, told, unaugmented
+from .decathlon import Decathlon
 from .geometric import Pad, Resize, ScaleCrop, ScaleRotate
 from .mtan import SCALES, Mtan, MtanReleased, Window
-from .normalise import NORMALISATIONS, imagenet, normalised, raw255, ti, ti_flow, unchanged
+from .normalise import DOMAIN, NORMALISATIONS, imagenet, normalised, raw255, ti, ti_flow, unchanged
 from .papers import Astmt, AstmtReleased, Edgeai, EdgeaiReleased, Nddr, NddrReleased, Survey
 from .plain import Compose, Flip, Photometric, Unchanged, horizontal_flip
 from .warp import Warp, Warping
 
 __all__ = [
-    "AUGMENTATIONS", "KINDS", "NORMALISATIONS", "SCALES", "Astmt", "AstmtReleased", "Compose", "Edgeai",
-    "EdgeaiReleased", "Flip", "Mtan", "MtanReleased", "Nddr", "NddrReleased", "Pad", "Photometric", "Resize", "Sample",
-    "ScaleCrop", "ScaleRotate", "Survey", "Transform", "Unchanged", "Warp", "Warping", "Window", "generator",
-    "horizontal_flip", "imagenet", "normalised", "raw255", "ti", "ti_flow", "unchanged",
+    "AUGMENTATIONS", "DOMAIN", "KINDS", "NORMALISATIONS", "SCALES", "Astmt", "AstmtReleased", "Compose",
+    "Decathlon", "Edgeai", "EdgeaiReleased", "Flip", "Mtan", "MtanReleased", "Nddr", "NddrReleased", "Pad",
+    "Photometric", "Resize", "Sample", "ScaleCrop", "ScaleRotate", "Survey", "Transform", "Unchanged", "Warp",
+    "Warping", "Window", "generator", "horizontal_flip", "imagenet", "normalised", "raw255", "ti", "ti_flow", "told",
+    "unaugmented", "unchanged",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ Shapes: C channels, H/W size.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +37,18 @@ def generator(*keys: int | str) -> torch.Generator:
     """
     digest = hashlib.sha256(repr(keys).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def told(augment: Transform, domains: Sequence[str]) -> Transform:
+    """An augmentation that knows the domains of its dataset, where it asks for them (``decathlon``)."""
+    return augment.told(domains) if hasattr(augment, "told") else augment
+
+
+def unaugmented(augment: Transform, sample: Sample) -> Sample:
+    """What an augmentation leaves of a sample where nothing is drawn: all of it, but for one that cuts images of many
+    sizes to one size (``decathlon``).
+    """
+    return augment.middle(sample) if hasattr(augment, "middle") else sample
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:

@@ -1,16 +1,22 @@
 """What a network is fed: the last transform, of the image and, by ``ti`` alone, of the flow.
 
+``domain`` makes mean 0 and deviation 1 of every domain by its own constants, those of the dataset (``moments``).
+
 Shapes: image (3, H, W), RGB in [0, 1]; flow (3, H, W): u, v in pixels, confidence in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from ..errors import KitError
 from .base import Sample, column
+
+DOMAIN = "domain"  # the normalisation that goes by the domain of a sample, and the field that says which it is
 
 # Channel means and standard deviations of ImageNet, as torchvision's pretrained networks expect them.
 _IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -55,12 +61,28 @@ NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 _FLOWS: dict[str, Callable[[Tensor], Tensor]] = {"ti": ti_flow}
 
 
-def normalised(sample: Sample, name: str) -> Sample:
+def normalised(sample: Sample, name: str, moments: Mapping[str, tuple] = MappingProxyType({})) -> Sample:
     """A sample with its image normalised, and its flow where it has one.
 
     Args:
         sample: with ``image``, ``flow`` or both; what else it has stays as it is.
-        name: a key of ``NORMALISATIONS``.
+        name: a key of ``NORMALISATIONS``, or ``"domain"``, for a sample that knows its ``domain``.
+        moments: of the dataset, in the order of its domains: mean and standard deviation of red, green and blue.
+
+    Raises:
+        KitError: where a sample without a domain is to be normalised by it.
     """
+    if name == DOMAIN:
+        return sample | {"image": _by_domain(sample, list(moments.values()))}
     change = {"image": NORMALISATIONS[name], "flow": _FLOWS.get(name, unchanged)}
     return sample | {field: change[field](sample[field]) for field in change if field in sample}
+
+
+def _by_domain(sample: Sample, moments: list[tuple]) -> Tensor:
+    if DOMAIN not in sample or not moments:
+        raise KitError(
+            'normalise = "domain" goes by the domain of a sample, which this one does not have; take a dataset of '
+            "domains, such as visual-decathlon, or another normalisation"
+        )
+    mean, deviation = moments[int(sample[DOMAIN])]
+    return (sample["image"] - column(*mean)) / column(*deviation)

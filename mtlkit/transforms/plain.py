@@ -5,13 +5,15 @@ Shapes: C channels, H/W size.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 
 from ..errors import KitError
-from .base import AUGMENTATIONS, Sample, column, uniform
+from .base import AUGMENTATIONS, Sample, column, told, unaugmented, uniform
 
 
 def horizontal_flip(sample: Sample) -> Sample:
@@ -101,6 +103,18 @@ class Compose:
         if "name" not in options:
             raise KitError(f'a step of compose has a name, found {step!r}; for example: {{name = "flip"}}')
         return AUGMENTATIONS.build(options.pop("name"), **options)
+
+    def told(self, domains: Sequence[str]) -> Self:
+        """The same, its steps told the domains of the dataset."""
+        made = copy.copy(self)
+        made.steps = [told(step, domains) for step in self.steps]
+        return made
+
+    def middle(self, sample: Sample) -> Sample:
+        """What its steps leave where nothing is drawn."""
+        for step in self.steps:
+            sample = unaugmented(step, sample)
+        return sample
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         for step in self.steps:
