@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +19,24 @@ def runs_dir(tmp_path, monkeypatch):
     """Nothing a test trains is left in the checkout."""
     monkeypatch.setenv("MTLKIT_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def mtlkit(tmp_path, monkeypatch, capsys):
+    """The command line in a folder of the test's own: words -> status, standard output, standard error."""
+    from mtlkit import cli
+
+    monkeypatch.setenv("MTLKIT_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["mtlkit", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, *capsys.readouterr()
+
+    return command
 
 
 @pytest.fixture

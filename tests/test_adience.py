@@ -2,14 +2,12 @@
 
 import collections
 import pickle
-import sys
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
-from mtlkit import cli
 from mtlkit.datasets import DATASETS, adience_folds, build
 from mtlkit.errors import KitError
 from mtlkit.scenes import faces
@@ -367,11 +365,7 @@ def test_the_sample_has_every_trap_and_repeats_itself(made, tmp_path):
         Adience.write_sample(tmp_path / "again", 1)
 
 
-def test_the_command_line(made, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for words in (["check", "adience", "--root", str(made)], ["show", "adience", "--root", str(made), "-o", "s.png"]):
-        monkeypatch.setattr(sys, "argv", ["mtlkit", "data", *words])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == 0
-    assert capsys.readouterr().out == "adience: present and sound\ns.png\n" and (tmp_path / "s.png").stat().st_size
+def test_the_command_line(made, mtlkit, tmp_path):
+    assert mtlkit("data", "check", "adience", "--root", made)[:2] == (0, "adience: present and sound\n")
+    assert mtlkit("data", "show", "adience", "--root", made, "-o", "s.png")[:2] == (0, "s.png\n")
+    assert (tmp_path / "s.png").stat().st_size

@@ -1,8 +1,5 @@
 """Looking at attention: the right masks of the right images, honest numbers, figures and pages that hold them."""
 
-import subprocess
-import sys
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -206,16 +203,12 @@ def test_a_run_without_snapshots_says_how_to_get_them(tmp_path):
 # --- the command ---
 
 
-def command(*words):
-    words = [sys.executable, "-m", "mtlkit.cli", "attention", *map(str, words)]
-    return subprocess.run(words, capture_output=True, text=True)
-
-
-def test_the_command_writes_everything(run, tmp_path):
-    done = command(run.folder, "-o", tmp_path / "out", "--index", 1, "--which", "epoch-0002", "--level", "encoder3")
+def test_the_command_writes_everything(run, mtlkit, tmp_path):
+    words = (run.folder, "-o", tmp_path / "out", "--index", 1, "--which", "epoch-0002", "--level", "encoder3")
+    status, output, _ = mtlkit("attention", *words)
     names = ["grid.png", "levels.png", "correlation.png"]
     names = [*(f"attention-{name}" for name in names), "attention.html", "attention-epochs.html", "attention.gif"]
-    assert done.returncode == 0 and done.stdout.split() == [str(tmp_path / "out" / name) for name in names]
+    assert status == 0 and output.split() == [str(tmp_path / "out" / name) for name in names]
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(names), "nothing half written is left"
     assert "encoder3" in (tmp_path / "out" / "attention-epochs.html").read_text().split("<script>")[0]
     with Image.open(tmp_path / "out" / "attention.gif") as gif:
@@ -230,7 +223,7 @@ def test_a_run_of_one_task_without_snapshots_has_less_to_show(tmp_path):
     assert [path.name for path in paths] == ["attention-grid.png", "attention-levels.png", "attention.html"]
 
 
-def test_a_run_without_masks_is_one_line_and_status_2(tmp_path):
-    done = command(write_run(tmp_path, "split").folder, "-o", tmp_path / "out")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no attention masks" in done.stderr
+def test_a_run_without_masks_is_one_line_and_status_2(mtlkit, tmp_path):
+    status, _, error = mtlkit("attention", write_run(tmp_path, "split").folder, "-o", tmp_path / "out")
+    assert status == 2 and error.count("\n") == 1 and "no attention masks" in error
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from damage import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlkit import cli, evaluation, scenes
+from mtlkit import evaluation, scenes
 from mtlkit.datasets import DATASETS, build, layout
 from mtlkit.datasets import cityscapes_official as official
 from mtlkit.datasets.cityscapes_official import LABELS, TAXONOMIES, Calibration
@@ -292,20 +291,12 @@ def test_samples_that_cannot_be_written(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_the_command_line_says_which_form_it_is(roots, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def mtlkit(*words):
-        monkeypatch.setattr(sys, "argv", ["mtlkit", "data", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code, capsys.readouterr().out
-
+def test_the_command_line_says_which_form_it_is(roots, mtlkit, tmp_path):
     line = "cityscapes: official files, with camera: metric depth\n"
     root = roots / "official"
-    assert mtlkit("check", "cityscapes", "--root", root) == (0, f"{line}cityscapes: present and sound\n")
-    shown = mtlkit("show", "cityscapes", "--root", root, "--count", "1", "-p", "classes=19")
-    assert shown == (0, f"{line}contact-sheet.png\n") and (tmp_path / "contact-sheet.png").exists()
+    assert mtlkit("data", "check", "cityscapes", "--root", root)[:2] == (0, f"{line}cityscapes: present and sound\n")
+    shown = mtlkit("data", "show", "cityscapes", "--root", root, "--count", "1", "-p", "classes=19")
+    assert shown[:2] == (0, f"{line}contact-sheet.png\n") and (tmp_path / "contact-sheet.png").exists()
     (root / "disparity/val/streets/streets_000001_000019_disparity.png").unlink()
-    status, report = mtlkit("check", "cityscapes", "--root", root)
+    status, report, _ = mtlkit("data", "check", "cityscapes", "--root", root)
     assert status == 2 and report.startswith("disparity/val/streets/streets_000001_000019_disparity.png: missing;")

@@ -3,8 +3,6 @@ missing.
 """
 
 import itertools
-import subprocess
-import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -188,14 +186,13 @@ def test_many_tasks_without_a_colour_of_their_own_are_told_apart():
 # --- the command ---
 
 
-def test_the_command_writes_every_picture(tmp_path):
+def test_the_command_writes_every_picture(mtlkit, tmp_path):
     run, _ = write_run(tmp_path / "runs", steps=5)
     found = list(gradient_plots.save(run, tmp_path / "drawn"))
     assert [path.name for path in found] == ["weights.png", "cosines.png", "gradients.png"]
     assert all(Image.open(path).width > 300 for path in found)
-    command = [sys.executable, "-m", "mtlkit.cli", "weights", str(run.folder), "-o", str(tmp_path / "again")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.split() == [str(tmp_path / "again" / path.name) for path in found]
+    status, said, _ = mtlkit("weights", run.folder, "-o", tmp_path / "again")
+    assert status == 0 and said.split() == [str(tmp_path / "again" / path.name) for path in found]
 
 
 def test_a_run_that_logged_only_weights_gets_their_picture_alone(tmp_path):

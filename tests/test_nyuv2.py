@@ -4,14 +4,13 @@ import json
 import os
 import pickle
 import re
-import sys
 
 import numpy as np
 import pytest
 import torch
-from damage import contents
+from damage import change, contents
 
-from mtlkit import cli, recipes, scenes, training
+from mtlkit import recipes, scenes, training
 from mtlkit.datasets import DATASETS, build, layout, nyuv2
 from mtlkit.errors import KitError
 from mtlkit.runs import Run
@@ -26,11 +25,6 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nyuv2") / "sample"
     NYUv2.write_sample(folder, height=32, width=64)
     return folder
-
-
-def change(path, edit):
-    array = np.load(path)
-    np.save(path, result if (result := edit(array)) is not None else array)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -255,38 +249,23 @@ def test_a_folder_that_fills_meanwhile_is_left_alone(tmp_path):
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def mtlkit(tmp_path, monkeypatch, capsys):
-    """The command line in a folder of its own: words -> status, standard output, standard error."""
-    monkeypatch.setenv("MTLKIT_DATA", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["mtlkit", "data", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code, *capsys.readouterr()
-
-    return command
-
-
 def test_list_sample_check_and_show(tmp_path, mtlkit):
-    assert re.search(r"^nyuv2 +absent ", mtlkit("list")[1], re.M)
-    assert mtlkit("sample", "nyuv2", "nyuv2", "--count", "1")[0] == 0
-    assert re.search(rf"^nyuv2 +present +{tmp_path}/nyuv2$", mtlkit("list")[1], re.M)
-    assert mtlkit("check", "nyuv2")[:2] == (0, "nyuv2: present and sound\n")
-    shown = mtlkit("show", "nyuv2", "--split", "test", "--root", "nyuv2", "-o", "sheet.png")
+    assert re.search(r"^nyuv2 +absent ", mtlkit("data", "list")[1], re.M)
+    assert mtlkit("data", "sample", "nyuv2", "data/nyuv2", "--count", "1")[0] == 0
+    assert re.search(rf"^nyuv2 +present +{tmp_path}/data/nyuv2$", mtlkit("data", "list")[1], re.M)
+    assert mtlkit("data", "check", "nyuv2")[:2] == (0, "nyuv2: present and sound\n")
+    shown = mtlkit("data", "show", "nyuv2", "--split", "test", "--root", "data/nyuv2", "-o", "sheet.png")
     assert shown[:2] == (0, "sheet.png\n") and (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
-    (tmp_path / "nyuv2/val/label/0.npy").unlink()
-    status, report, error = mtlkit("check", "nyuv2", "--root", "nyuv2")
+    (tmp_path / "data/nyuv2/val/label/0.npy").unlink()
+    status, report, error = mtlkit("data", "check", "nyuv2", "--root", "data/nyuv2")
     assert status == 2 and report == "val/label/0.npy: missing; expected as in image, depth, normal\n"
     assert error.endswith("mend the files named above and check again\n")
-    status, _, error = mtlkit("sample", "nyuv2", "nyuv2")
+    status, _, error = mtlkit("data", "sample", "nyuv2", "data/nyuv2")
     assert status == 2 and "left as it is" in error
 
 
 def test_options_of_a_dataset_can_be_given_to_show(made, mtlkit):
-    words = ("show", "nyuv2", "--split", "validation", "--root", made)
+    words = ("data", "show", "nyuv2", "--split", "validation", "--root", made)
     status, _, error = mtlkit(*words)
     assert status == 2 and "set holdout=true" in error
     assert mtlkit(*words, "-p", "holdout=true")[:2] == (0, "contact-sheet.png\n")
@@ -296,5 +275,5 @@ def test_options_of_a_dataset_can_be_given_to_show(made, mtlkit):
 
 def test_scenes_render_no_more_than_is_shown(mtlkit, tmp_path):
     words = ("--split", "validation", "--count", "1", "--root", tmp_path, "-p", "height=32", "-p", "width=64")
-    assert mtlkit("show", "scenes", *words)[:2] == (0, "contact-sheet.png\n")
+    assert mtlkit("data", "show", "scenes", *words)[:2] == (0, "contact-sheet.png\n")
     assert [path.name.split("-")[1] for path in tmp_path.glob("rooms*/")] == ["validation1"]

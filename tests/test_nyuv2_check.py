@@ -9,7 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
-from damage import Trap, contents
+from damage import Trap, change, contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,11 +26,6 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nyuv2") / "sample"
     NYUv2.write_sample(folder, height=32, width=64)
     return folder
-
-
-def change(path, edit):
-    array = np.load(path)
-    np.save(path, result if (result := edit(array)) is not None else array)
 
 
 # --- files that cannot be read ----------------------------------------------------------------------------------------

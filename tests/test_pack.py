@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from processes import CONTEXT
 
 import mtlkit  # its modules are loaded where they are used: a worker that imports this file for ``item`` needs no torch
 from mtlkit.errors import KitError
@@ -70,13 +70,11 @@ def check(made: pack.Pack) -> None:
         assert all((made[index][name] == item(index)[name]).all() for name in NAMES)
 
 
-def start(folder: Path, wait: float, workers: int) -> subprocess.Popen:
+def start(folder: Path, wait: float, workers: int):
     """Another process that builds the same cache."""
-    program = (
-        f"import sys; sys.path.insert(0, {HERE!r}); import functools, test_pack as t; from pathlib import Path; "
-        f"t.build(Path({str(folder)!r}), functools.partial(t.noted, {str(folder)!r}, {wait}), {workers})"
-    )
-    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    process = CONTEXT.Process(target=build, args=(folder, functools.partial(noted, str(folder), wait), workers))
+    process.start()
+    return process
 
 
 def until(condition, seconds: float = 30.0) -> None:
@@ -113,8 +111,8 @@ def test_a_killed_build_goes_on_where_it_was_and_leaves_no_process(tmp_path, wor
     process = start(tmp_path, 0.01, workers)
     until(lambda: (tmp_path / "cache.partial" / "progress.json").exists())
     time.sleep(0.1)  # somewhere in a chunk
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (tmp_path / "cache").exists()
     processes = {pid for _, pid in notes(tmp_path)}
     assert len(processes) == max(1, workers)
@@ -140,8 +138,8 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path, capfd):
     until(lambda: len(notes(tmp_path)) > 0)
     check(build(tmp_path, functools.partial(noted, str(tmp_path), 0.0)))
     assert "another process is making cache; waiting" in capfd.readouterr().err
-    other.communicate(timeout=60)
-    assert other.returncode == 0
+    other.join(timeout=60)
+    assert other.exitcode == 0
     assert [i for i, _ in notes(tmp_path)] == list(range(COUNT))  # each item once
     assert {process for _, process in notes(tmp_path)} == {other.pid}
 

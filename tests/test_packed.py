@@ -26,7 +26,7 @@ SAMPLES = {  # options with which a sample is small
     "cityscapes": SIZE,
     "cityscapes-motion": SIZE,
 }
-REFUSED = {"scenes", "pascal-mt"}  # cached anyway; images of many sizes
+REFUSED = {"scenes", "mini-decathlon", "pascal-mt"}  # cached anyway; images of many sizes
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import in_another
 
 from mtlkit import scenes
 from mtlkit.errors import KitError
@@ -368,12 +369,7 @@ def digest(index: int) -> str:
 
 
 def test_the_same_bytes_in_a_new_process():
-    program = (
-        f"import sys; sys.path.insert(0, {sys.path[0]!r}); import test_scenes as t; print(t.digest(6), t.digest(7))"
-    )
-    program = program.replace(repr(sys.path[0]), repr(__file__.rsplit("test_scenes", 1)[0]))
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert answer == [digest(6), digest(7)]
+    assert in_another(digest, 6) == digest(6)
 
 
 @pytest.mark.parametrize("tile", [61, 1000, 10**6])

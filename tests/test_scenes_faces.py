@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import in_another
 
 from mtlkit.errors import KitError
 from mtlkit.scenes import easel, faces, portrait
@@ -278,12 +279,7 @@ def digest(number: int) -> str:
 
 
 def test_the_same_bytes_in_a_new_process():
-    folder = __file__.rsplit("test_scenes_faces", 1)[0]
-    program = (
-        f"import sys; sys.path.insert(0, {folder!r}); import test_scenes_faces as t; print(t.digest(6), t.digest(7))"
-    )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert answer == [digest(6), digest(7)]
+    assert in_another(digest, 6) == digest(6)
 
 
 def test_faces_need_no_torch():

@@ -8,13 +8,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import in_another
 
 from mtlkit import scenes
 from mtlkit.errors import KitError
@@ -280,12 +279,7 @@ def digest(index: int) -> str:
 
 
 def test_the_same_bytes_in_a_new_process():
-    folder = __file__.rsplit("test_scenes", 1)[0]
-    program = (
-        f"import sys; sys.path.insert(0, {folder!r}); import test_scenes_people as t; print(*map(t.digest, (6, 7)))"
-    )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert answer == [digest(6), digest(7)]
+    assert in_another(digest, 6) == digest(6)
 
 
 def test_splits_seeds_and_indices_share_no_scene():

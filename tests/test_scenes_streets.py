@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import in_another
 
 from mtlkit import datasets, scenes
 from mtlkit.scenes import streets
@@ -68,10 +67,7 @@ def digest(index: int) -> str:
 
 
 def test_the_same_bytes_in_a_new_process():
-    folder = __file__.rsplit("test_scenes", 1)[0]
-    program = f"import sys; sys.path.insert(0, {folder!r}); import test_scenes_streets as t; print(t.digest(6))"
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
-    assert answer == digest(6)
+    assert in_another(digest, 6) == digest(6)
 
 
 def test_the_same_bytes_for_any_tile():

@@ -1,8 +1,5 @@
 """Looking at what was learned to share: the tables are those of the parameters, the gates those of the image."""
 
-import subprocess
-import sys
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -243,11 +240,10 @@ def test_a_viewer_of_gates_by_place_image_and_epoch(afa):
 # --- what is written ---
 
 
-def test_the_command_writes_everything(nddr, tmp_path):
-    words = [sys.executable, "-m", "mtlkit.cli", "shared", nddr.folder, "-o", tmp_path / "out"]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+def test_the_command_writes_everything(nddr, mtlkit, tmp_path):
+    status, output, _ = mtlkit("shared", nddr.folder, "-o", tmp_path / "out")
     names = ["shared-matrices.png", "shared-channels.png", "shared.html", "shared-epochs.html", "shared.gif"]
-    assert done.returncode == 0 and done.stdout.split() == [str(tmp_path / "out" / name) for name in names]
+    assert status == 0 and output.split() == [str(tmp_path / "out" / name) for name in names]
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(names), "nothing half written is left"
     for name in names[:2]:
         with Image.open(tmp_path / "out" / name) as picture:

@@ -47,7 +47,7 @@ def test_the_contract_of_a_sample_is_kept(room, name):
         made = augment(dict(room), generator(seed))
         assert list(made) == list(room) and made["index"] == 7
         size = tuple(made["image"].shape[-2:])
-        assert size == {"pad": (64, 64), "resize": (512, 512)}.get(name, (48, 64))
+        assert size == {"pad": (64, 64), "resize": (512, 512), "decathlon": (48, 48)}.get(name, (48, 64))
         for key in set(room) - {"index"}:
             assert made[key].shape == (*room[key].shape[:-2], *size) and made[key].dtype == room[key].dtype
         for key in ("image", "albedo"):

@@ -51,12 +51,14 @@ def test_a_sample_is_read_as_what_was_drawn(made, split, part):
             assert {key: (t.dtype, tuple(t.shape)) for key, t in sample.items()} == {
                 "image": (torch.float32, (3, 72, 72)),
                 **{task: (torch.int64, ()) for task in SOME},
+                "domain": (torch.int64, ()),
                 "index": (torch.int64, ()),
             }
             number = int(name[-1].removesuffix(".jpg")) - 1
             label = -1 if split == "test" else classes.index(name[2])
             drawn, hidden = picture(domain, split, number if split == "test" else number * len(classes) + label)
             assert split == "test" or hidden == label
+            assert data.domains[sample["domain"]] == domain
             assert sample["index"] == index and {task: int(sample[task]) for task in SOME} == {
                 task: label if task == domain else -1 for task in SOME
             }
@@ -137,7 +139,7 @@ def test_the_images_of_test_may_lie_in_one_folder_or_none(root):
 
 def test_domains_can_be_chosen(made):
     svhn, all_three = read(made, domains=["svhn"]), read(made)
-    assert list(svhn.tasks) == ["svhn"] and set(svhn[3]) == {"image", "svhn", "index"}
+    assert list(svhn.tasks) == ["svhn"] and set(svhn[3]) == {"image", "svhn", "domain", "index"}
     assert torch.equal(svhn[3]["image"], all_three[all_three.indices["svhn"][3]]["image"])
     assert list(read(made, domains=["aircraft", "svhn"]).tasks) == ["aircraft", "svhn"]
 

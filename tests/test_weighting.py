@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import on_two_ranks
 from torch import nn
 
 from mtlkit import weighting
@@ -176,29 +177,17 @@ def test_gradients_that_are_not_finite_are_refused():
 # --- several processes ---
 
 
-def _on_a_rank(rank, address, results):
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def half(rank):
     model, method = Toy(), weighting.build("uncertainty", TASKS)
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(4))
     step(method, model, x[rank * 3 : rank * 3 + 3])
-    results.put([p.grad.numpy() for p in [*model.parameters(), *method.parameters()]])
-    torch.distributed.destroy_process_group()
+    return [p.grad.numpy() for p in [*model.parameters(), *method.parameters()]]
 
 
 def test_two_processes_step_as_one_with_both_halves_of_the_batch(tmp_path):
-    context = torch.multiprocessing.get_context("spawn")
-    results = context.Queue()
-    address = f"file://{tmp_path / 'meeting'}"
-    ranks = [context.Process(target=_on_a_rank, args=(rank, address, results)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    found = [results.get(timeout=120) for _ in ranks]
-    for process in ranks:
-        process.join(timeout=60)
     model, method = Toy(), weighting.build("uncertainty", TASKS)
     step(method, model, torch.randn(6, 4, generator=torch.Generator().manual_seed(4)))
     expected = [p.grad for p in [*model.parameters(), *method.parameters()]]
-    for gradients in found:
+    for gradients in on_two_ranks(half, tmp_path):
         for ours, whole in zip(gradients, expected, strict=True):
             torch.testing.assert_close(torch.from_numpy(ours), whole)

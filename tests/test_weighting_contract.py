@@ -1,4 +1,4 @@
-"""What every weighting promises on every architecture: a loop over both registries.
+"""What every weighting promises on every architecture: loops over both registries.
 
 Shapes: B batch, H/W size, T tasks.
 """
@@ -15,17 +15,19 @@ from mtlkit.weighting import WEIGHTINGS
 
 TASKS = [tasks.semantic(["a", "b", "c", "d"]), tasks.depth(), tasks.normals()]
 NAMES = [task.name for task in TASKS]
+LABELS = [tasks.classification(name, "abcd") for name in NAMES]  # for a network with one answer for an image
 OPTIONS = {"afa": {"spatial": "free"}}  # its gates of one size have tests of their own
+OPTIONS |= {name: {"depth": 10} for name in ("wrn_single", "wrn_shared", "wrn_mtan", "wrn_adapters")}
 TINY = {"auto-lambda": {"lr": 0.01}}
 
 
 def network(name, names=NAMES, seed=0):
     torch.manual_seed(seed)
-    chosen = [task for task in TASKS if task.name in names]
+    chosen = [task for task in (LABELS if ARCHITECTURES[name].labels else TASKS) if task.name in names]
     return mtlkit.build(name, chosen, width=0.0625, **OPTIONS.get(name, {}))
 
 
-def batch(k=0, size=2):
+def batch(k=0, size=2, labels=False):
     """The k-th of several independent batches."""
     generator = torch.Generator().manual_seed(100 + k)
     normals = torch.randn(size, 3, 32, 32, generator=generator)
@@ -35,16 +37,18 @@ def batch(k=0, size=2):
         "semantic": torch.randint(0, 4, (size, 32, 32), generator=generator),
         "depth": 1 + torch.rand(size, 1, 32, 32, generator=generator),
         "normals": torch.nn.functional.normalize(normals, dim=1),
-    }
+    } | ({name: torch.randint(0, 4, (size,), generator=generator) for name in NAMES} if labels else {})
 
 
 def closure_of(model, names=NAMES, autocast=False):
     def closure(k=0):
-        data = batch(k)
+        data = batch(k, labels=model.labels)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             outputs = model(data, names)
         return {
-            task.name: task.loss(outputs[task.name].float(), data[task.name]) for task in TASKS if task.name in names
+            task.name: task.loss(outputs[task.name].float(), data[task.name])
+            for task in model.tasks
+            if task.name in names
         }
 
     return closure
@@ -64,8 +68,14 @@ def train(name, model, steps=2, names=NAMES, autocast=False, method=None, **opti
     return taken, method
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", WEIGHTINGS)
+# A weighting meets an architecture in what it shares: nothing, one trunk, tensors that leave it in several places,
+# units between trunks. One weighting of each kind is tried on all architectures, the others on one for each of these.
+OF_EACH_KIND = ("equal", "gradnorm", "pcgrad", "mgda-ub", "graddrop", "moco", "modo", "auto-lambda")
+PAIRS = [(n, a) for n in WEIGHTINGS for a in ARCHITECTURES
+         if n in OF_EACH_KIND or a in ("single", "split", "mtan", "cross_stitch")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "architecture"), PAIRS)
 def test_every_weighting_trains_every_architecture_or_refuses_in_a_line(name, architecture):
     model = network(architecture)
     before = {key: value.clone() for key, value in model.named_parameters()}
@@ -213,6 +223,23 @@ def test_a_batch_in_parts_is_one_update():
             assert list(taken.losses) == NAMES
         for whole, summed in zip(*gradients, strict=True):
             torch.testing.assert_close(whole, summed, rtol=1e-3, atol=1e-5)
+
+
+def test_a_part_without_targets_adds_nothing():
+    for name, options in (("equal", {}), ("mgda", {"update_every": 2})):
+        gradients = []
+        for parts in (1, 2):
+            model = network("split").eval()
+            method, losses = weighting.build(name, TASKS, **options), closure_of(model)
+            method.parts = parts
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+            for _ in range(2):  # the second with weights that were kept
+                taken = method.step(lambda k, parts=parts, losses=losses: losses() if k % parts == 0 else {}, model,
+                                    optimizer)  # fmt: skip
+            assert list(taken.losses) == NAMES
+            gradients.append([p.grad for p in model.parameters()])
+        for whole, half_empty in zip(*gradients, strict=True):
+            assert torch.equal(whole, half_empty)
 
 
 def test_no_method_warns():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import on_two_ranks
 from torch import nn
 
 import mtlkit
@@ -405,9 +406,7 @@ def test_a_frozen_trunk_is_refused(name):
 # --- several processes ---
 
 
-def _on_a_rank(rank, address, results):
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def half(rank):
     found = {}
     for name in METHODS:
         for cut in (True, False):
@@ -421,20 +420,11 @@ def _on_a_rank(rank, address, results):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     method.step(functools.partial(losses_of, model, images(0), NAMES[: 2 + rank]), model, optimizer)
     found["absent on one"] = method.weights_of([0, 1, 2])
-    results.put(found)
-    torch.distributed.destroy_process_group()
+    return found
 
 
 def test_two_processes_weigh_as_one_with_both_halves_of_the_batch(tmp_path):
-    context = torch.multiprocessing.get_context("spawn")
-    results = context.Queue()
-    address = f"file://{tmp_path / 'meeting'}"
-    ranks = [context.Process(target=_on_a_rank, args=(rank, address, results)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    first, second = (results.get(timeout=120) for _ in ranks)
-    for process in ranks:
-        process.join(timeout=60)
+    first, second = on_two_ranks(half, tmp_path)
     assert first["absent on one"] == second["absent on one"]
     for name in METHODS:
         for cut in (True, False):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import on_two_ranks
 from torch import nn
 
 from mtlkit import weighting
@@ -513,25 +514,14 @@ def run_steps(name, closure_of, steps=3):
     return [p.detach() for p in [*model.parameters(), *method.parameters(), *method.buffers()]]
 
 
-def _on_a_rank(rank, address, results):
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def shared_out(rank):
     start, end, names = SHARES[rank]
     found = {name: run_steps(name, lambda model, x: model.losses(x[start:end], names)) for name in SPREAD}
-    results.put({name: [value.numpy() for value in values] for name, values in found.items()})
-    torch.distributed.destroy_process_group()
+    return {name: [value.numpy() for value in values] for name, values in found.items()}
 
 
 def test_two_processes_weigh_as_one_with_all_the_data(tmp_path):
-    context = torch.multiprocessing.get_context("spawn")
-    results = context.Queue()
-    address = f"file://{tmp_path / 'meeting'}"
-    ranks = [context.Process(target=_on_a_rank, args=(rank, address, results)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    found = [results.get(timeout=120) for _ in ranks]
-    for process in ranks:
-        process.join(timeout=60)
+    found = on_two_ranks(shared_out, tmp_path)
     for name in SPREAD:
         whole = run_steps(name, lambda model, x: spread_losses(model, x, SHARES))
         for each in found:

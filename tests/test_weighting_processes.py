@@ -1,7 +1,8 @@
-"""Two processes, each with half of a batch, step as one with the whole. (Short imports: every process has its own.)"""
+"""Two processes, each with half of a batch, step as one with the whole."""
 
 import pytest
 import torch
+from processes import on_two_ranks
 from test_weighting_full import ALL, TASKS, Toy
 
 from mtlkit import weighting
@@ -42,32 +43,20 @@ def trained(name, closures):
     return [parameter.detach().numpy() for parameter in model.parameters()]
 
 
-def _on_a_rank(rank, address, results):
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def half(rank):
     present = ALL if rank == 0 else ("semantic", "normals")
     ends = {}
     for name in METHODS:
         ends[name, "all"] = trained(name, [lambda m, x=x: m(x[rank * 3 :][:3], ALL) for x in batches()])
     for name in WITH_ABSENCE:
         ends[name, "absent"] = trained(name, [lambda m, x=x: m(x[rank * 3 :][:3], present) for x in batches()])
-    results.put(ends)
-    torch.distributed.destroy_process_group()
+    return ends
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What two processes end with, each with half of every batch."""
-    context = torch.multiprocessing.get_context("spawn")
-    results = context.Queue()
-    address = f"file://{tmp_path_factory.mktemp('ranks') / 'meeting'}"
-    processes = [context.Process(target=_on_a_rank, args=(rank, address, results)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    found = [results.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join(timeout=60)
-    return found
+    return on_two_ranks(half, tmp_path_factory.mktemp("ranks"))
 
 
 def same(ranks, key, expected):
