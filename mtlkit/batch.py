@@ -16,14 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from . import files
 from .errors import KitError
-from .recipes import SINGLE, Recipe
 from .runs import Run
+
+if TYPE_CHECKING:
+    from .recipes import Recipe
 
 NOTEBOOK = "40_train.ipynb"
 POLL_SECONDS = 0.25
@@ -130,9 +132,9 @@ def run_all(
     waiting = [run for run in runs if not run.finished]
     if not waiting:
         return outcomes
+    threads = 1 if jobs > 1 else None  # of the jobs asked for: the last run of a sweep computes as the others did
     jobs = min(jobs, len(waiting))
     with _cluster(jobs) as client, _EpochBar(waiting, progress) as bar, _ctrl_c() as asked:
-        threads = 1 if jobs > 1 else None
         futures: dict[Any, Run] = {}
         started: dict[Run, float] = {}
         held = list(waiting)
@@ -157,6 +159,8 @@ def run_all(
 
 def ready(held: Iterable[Run], running: Iterable[Run]) -> list[Run]:
     """Which of the held runs can begin: all, but those that start from others while a single-task net is not over."""
+    from .recipes import SINGLE
+
     held = list(held)
     training = any(run.recipe.architecture.name == SINGLE for run in (*held, *running))
     return [run for run in held if not (training and run.recipe.init_from)]

@@ -232,6 +232,7 @@ def side_by_side(
     which: str = "checkpoint",
     split: str = "test",
     progress: bool = True,
+    jobs: int = 1,
 ) -> pd.DataFrame:
     """The metrics of a trained run by several protocols, all from one set of predictions (on the CPU).
 
@@ -241,6 +242,7 @@ def side_by_side(
         which: ``"checkpoint"`` (the last epoch), ``"best"`` or a snapshot.
         split: of the run's dataset.
         progress: show a bar.
+        jobs: processes that count edges; see ``metrics.edges.counting_in``.
 
     Returns:
         Index task/metric, in the order of the tasks; values as the metrics give them (fractions, metres, degrees).
@@ -257,7 +259,9 @@ def side_by_side(
     if recipe.loop == "per_domain":
         rows = _by_domain(recipe, model, tqdm(model.tasks, unit="domain", **say), dataset, fields, protocols)
     else:
-        rows = measure(model, model.tasks, tqdm(batches(dataset, fields, recipe), unit="batch", **say), protocols)
+        data = tqdm(batches(dataset, fields, recipe), unit="batch", **say)
+        with metrics.edges.counting_in(jobs):
+            rows = measure(model, model.tasks, data, protocols)
     table: dict[str, dict[str, float]] = {protocol: {} for protocol in protocols}
     for task, metric, protocol, value in rows:
         if protocol:

@@ -22,14 +22,15 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from . import files
 from .errors import KitError
-from .recipes import Recipe
-from .recipes import load as load_recipe
+
+if TYPE_CHECKING:  # recipes import torch, which a worker of a batch, who only reads a status, can do without
+    from .recipes import Recipe
 
 METRICS = ("epoch", "split", "task", "metric", "protocol", "value")
 RANDOM = "random: "  # what a line of ``initialised`` begins with where a wanted start could not be had
@@ -64,7 +65,9 @@ class Run:
 
     @functools.cached_property
     def recipe(self) -> Recipe:
-        return load_recipe(str(self.folder / "recipe.toml"))
+        from .recipes import load
+
+        return load(str(self.folder / "recipe.toml"))
 
     @property
     def status(self) -> dict[str, Any]:

@@ -62,13 +62,14 @@ def evaluate(
     protocols: Annotated[list[str], typer.Option("--protocol", help="May be repeated; default: all that fit.")] = [],  # noqa: B006
     which: Which = "checkpoint",
     split: Annotated[str, typer.Option(help="Of the run's dataset.")] = "test",
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Processes that count edges.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Measure a trained run by several protocols side by side, from one set of predictions."""
     from ..evaluation import side_by_side
     from ..runs import load_run
 
-    table = side_by_side(load_run(run), protocols, which, split)
+    table = side_by_side(load_run(run), protocols, which, split, jobs=jobs)
     print(table.to_json(indent=2) if as_json else table.round(4).to_string())
 
 

@@ -15,11 +15,13 @@ matched true pixels, true pixels).
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from .thinning import MAPS, thin, thin_stack
 
 HUNDREDTHS = tuple(k / 100 for k in range(1, 100))  # of the multi-task survey (Vandenhende et al., TPAMI 2021)
 SEISM = (0.001, *HUNDREDTHS, 0.999)
+WAITING = 64  # images that are being counted while the next are predicted
 
 Pair = tuple[np.ndarray, np.ndarray]  # probability and truth, both (H, W)
 
@@ -207,20 +210,42 @@ class PooledEdges(TaskMetric):
     def __init__(self, max_distance: float) -> None:
         super().__init__()
         self.max_distance = max_distance
+        self._pending: collections.deque[Future] = collections.deque()  # of ``counting_in``
         self._add_sums("counts_T4", shape=(len(self.thresholds), 4), dtype=torch.int64)
         self._add_sums("best_4", shape=(4,), dtype=torch.int64)
 
     def _add(self, prediction: Tensor, target: Tensor) -> None:
         maps = (self._stored(prediction.float().cpu())[:, 0].numpy(), target.float().cpu()[:, 0].numpy())
-        counts = list(_count_all(zip(*maps, strict=True), self.thresholds, self.max_distance))
-        if counts:
-            self.counts_T4 += torch.from_numpy(np.sum(counts, axis=0)).to(self.counts_T4.device)
-            self.best_4 += torch.from_numpy(np.sum([best_counts(c) for c in counts], axis=0)).to(self.best_4.device)
+        count = partial(_count_pair, thresholds=self.thresholds, max_distance=self.max_distance)
+        for pair in zip(*maps, strict=True):
+            if _pool is None:
+                self._sum(count(pair))
+            else:  # images of different sizes come one by one, so the next ones do not wait for this
+                self._pending.append(_pool.submit(count, pair))
+        while len(self._pending) > WAITING:
+            self._sum(self._pending.popleft().result())
+
+    def _sum(self, counts_T4: np.ndarray) -> None:
+        self.counts_T4 += torch.from_numpy(counts_T4).to(self.counts_T4.device)
+        self.best_4 += torch.from_numpy(best_counts(counts_T4)).to(self.best_4.device)
+
+    def _finish(self) -> None:
+        while self._pending:
+            self._sum(self._pending.popleft().result())
+
+    def sync(self, *args: Any, **options: Any) -> None:
+        self._finish()  # before states are added up over processes
+        super().sync(*args, **options)
+
+    def reset(self) -> None:
+        self._pending = collections.deque()
+        super().reset()
 
     def _stored(self, probability_B1HW: Tensor) -> Tensor:
         return probability_B1HW
 
     def compute(self) -> dict[str, Tensor]:
+        self._finish()
         scores = _scores(self.counts_T4.cpu().numpy(), self.best_4.cpu().numpy())
         return {name: torch.tensor(value, dtype=WIDE) for name, value in scores.items()}
 

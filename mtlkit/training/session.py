@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from .. import architectures, evaluation, files, initialisation, metrics, optimisers, tasks, weighting
 from ..datasets import MultiTaskDataset
 from ..errors import KitError
+from ..metrics.edges import counting_in
 from ..recipes import Recipe
 from ..runs import Run
 from ..steplog import StepLog
@@ -223,7 +224,8 @@ class Session:
         """Losses and metrics of every task and protocol on a split."""
         data = evaluation.batches(dataset, self.fields(), self.recipe, self.workers)
         on_device = (self.fabric.to_device(batch) for batch in data)
-        return evaluation.measure(self.model, self.tasks, on_device, self.recipe.protocols, self.fabric.autocast)
+        with counting_in(self.workers):
+            return evaluation.measure(self.model, self.tasks, on_device, self.recipe.protocols, self.fabric.autocast)
 
     def keep_best(self, run: Run, rows: list[list[Any]]) -> None:
         """Write ``best.pt`` where the recipe selects by a metric and this epoch is the best so far."""
