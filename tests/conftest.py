@@ -43,3 +43,22 @@ def mtlkit(tmp_path, monkeypatch, capsys):
 def root(made, tmp_path):
     """A copy of the sample that a module has ``made``, to damage."""
     return Path(shutil.copytree(made, tmp_path / "copy"))
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Steps -> training stops as by Ctrl-C when each of them has ended."""
+    from mtlkit import training
+
+    def stop_at(*steps):
+        ended, left = training.Session.step_ended, list(steps)
+
+        def stop(self, step, losses):
+            ended(self, step, losses)
+            if left and step == left[0]:
+                left.pop(0)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(training.Session, "step_ended", stop)
+
+    return stop_at

@@ -81,19 +81,11 @@ def test_a_phase_trains_its_tasks_with_a_fresh_optimiser(tmp_path, monkeypatch):
     }  # fmt: skip
 
 
-def test_a_run_stopped_inside_a_domain_ends_as_an_unbroken_one(tmp_path, monkeypatch):
+def test_a_run_stopped_inside_a_domain_ends_as_an_unbroken_one(tmp_path, interrupted):
     phases = [{"epochs": 1}, {"epochs": 1, "lr": 0.05}]
     chosen = recipe(order="interleaved", evaluate_every=2, statistics="refresh", phases=phases)
     whole = train(chosen, tmp_path / "whole")
-    ended, stops = training.Session.step_ended, [7, STEPS + 13]
-
-    def stop(self, step, losses):
-        ended(self, step, losses)
-        if stops and step == stops[0]:
-            stops.pop(0)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training.Session, "step_ended", stop)
+    interrupted(7, STEPS + 13)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(chosen, tmp_path / "broken", checkpoint_seconds=0.0)

@@ -114,18 +114,10 @@ def test_the_discriminator_takes_its_share_and_is_noted(tmp_path):
     assert rows[rows.name == "adversarial_accuracy"].value.between(0, 1).all()
 
 
-def test_a_run_stopped_in_an_epoch_ends_as_an_unbroken_one(tmp_path, monkeypatch):
+def test_a_run_stopped_in_an_epoch_ends_as_an_unbroken_one(tmp_path, interrupted):
     chosen = recipe(schedule__name="astmt-released", tasks=["semantic", "depth"], weighting__constants={"depth": 2.0})
     whole = train(chosen, tmp_path / "whole")
-    ended, stops = training.Session.step_ended, [1, 4]
-
-    def stop(self, step, losses):
-        ended(self, step, losses)
-        if stops and step == stops[0]:
-            stops.pop(0)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training.Session, "step_ended", stop)
+    interrupted(1, 4)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(chosen, tmp_path / "broken", checkpoint_seconds=0.0)

@@ -29,6 +29,7 @@ from .. import files
 from ..errors import KitError, nearest
 from ..registry import Registry, check_type
 from ..tasks import Task
+from . import pack
 
 Moments = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -157,6 +158,34 @@ class MultiTaskDataset(Dataset, abc.ABC):
     def _check_index(self, index: int) -> None:
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} images")
+
+
+class DrawnDataset(MultiTaskDataset):
+    """One whose pictures are drawn, on first use into a cache of its own. Its options ``train``, ``validation`` and
+    ``test`` are numbers of images.
+    """
+
+    cached = True
+
+    @classmethod
+    def folder(cls, root: str | os.PathLike | None = None) -> Path:
+        """Where the caches are: ``root``, else ``$MTLKIT_CACHE/NAME``, else in the user's cache directory."""
+        return files.cache_dir() / cls.name if root is None else Path(root)
+
+    @classmethod
+    def present(cls, root: str | os.PathLike | None = None) -> bool:
+        """Always: what is not in the cache is drawn."""
+        return True
+
+    @classmethod
+    def preview(cls, count: int) -> dict[str, Any]:
+        """Splits of ``count`` images (of each domain, where there are domains)."""
+        return {"train": count, "validation": count, "test": count}
+
+    @classmethod
+    def check(cls, root: str | os.PathLike | None = None, *, contents: bool = True) -> list[str]:
+        """Every damaged cache. Nothing drawn yet is nothing wrong."""
+        return pack.problems(cls.folder(root), contents)
 
 
 class Datasets(Registry[type[MultiTaskDataset]]):

@@ -10,19 +10,17 @@ plain look of ``digits-domains``, its split too. What is learned here says nothi
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import files, tasks
+from .. import tasks
 from ..errors import KitError, nearest
 from ..scenes import domains as drawn
 from . import digits, pack
-from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split
+from .base import DATASETS, DrawnDataset, SampleInfo, check_split
 from .visual_decathlon import SETS
 
 SIDE = 32
@@ -54,7 +52,7 @@ BASELINE_ERRORS = {
 
 
 @DATASETS.register("mini-decathlon")
-class MiniDecathlon(MultiTaskDataset):
+class MiniDecathlon(DrawnDataset):
     """One split of some or all of the eleven domains, one after the other. Each domain is one task.
 
     A sample has ``image``, ``domain`` and one label for every task: the class id in that of its own domain, -1 in the
@@ -75,7 +73,6 @@ class MiniDecathlon(MultiTaskDataset):
     """
 
     name = "mini-decathlon"
-    cached = True
     about = "ten drawn domains and handwritten digits, each a domain and a task; 11 x 150 to train, 32 x 32"
     licence = "MIT, as the kit; the digits as scikit-learn's"
     source = "nothing to fetch: drawn on first use into the cache"
@@ -150,26 +147,6 @@ class MiniDecathlon(MultiTaskDataset):
         """The domains in turn, and another picture in each."""
         several = range(min(count, len(self)))
         return [self.indices[self.domains[n % len(self.domains)]][n % self.count] for n in several]
-
-    @classmethod
-    def folder(cls, root: str | os.PathLike | None = None) -> Path:
-        """Where the caches are: ``root``, else ``$MTLKIT_CACHE/mini-decathlon``, else in the user's cache directory."""
-        return files.cache_dir() / cls.name if root is None else Path(root)
-
-    @classmethod
-    def present(cls, root: str | os.PathLike | None = None) -> bool:
-        """Always: what is not in the cache is drawn."""
-        return True
-
-    @classmethod
-    def preview(cls, count: int) -> dict[str, Any]:
-        """Splits of ``count`` pictures of each domain."""
-        return {"train": count, "validation": count, "test": count}
-
-    @classmethod
-    def check(cls, root: str | os.PathLike | None = None, *, contents: bool = True) -> list[str]:
-        """Every damaged cache. Nothing drawn yet is nothing wrong."""
-        return pack.problems(cls.folder(root), contents)
 
 
 def _chosen(domains: Sequence[str]) -> tuple[str, ...]:

@@ -12,17 +12,15 @@ degrees, where the strictest threshold of the metrics is 11.25.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from .. import files, scenes, tasks
+from .. import scenes, tasks
 from ..errors import KitError, nearest
 from . import pack
-from .base import DATASETS, MultiTaskDataset, SampleInfo, check_split
+from .base import DATASETS, DrawnDataset, SampleInfo, check_split
 from .packed import Reader
 
 SPLITS = ("train", "validation", "test")
@@ -47,7 +45,7 @@ def _check_options(height: int, width: int, counts: dict[str, int], split: str, 
 
 
 @DATASETS.register("scenes")
-class Scenes(MultiTaskDataset):
+class Scenes(DrawnDataset):
     """One split of rendered scenes.
 
     Args:
@@ -71,7 +69,6 @@ class Scenes(MultiTaskDataset):
     """
 
     name = "scenes"
-    cached = True
     about = "rendered rooms, streets and people with exact targets; any size (96 x 128) and number (400 + 100)"
     licence = "MIT, as the kit"
     source = "nothing to fetch: rendered on first use into the cache"
@@ -143,23 +140,3 @@ class Scenes(MultiTaskDataset):
         """Its name, such as ``rooms/train/00012``, and its size."""
         self._check_index(index)
         return SampleInfo(f"{self.family}/{self.split}/{index:05d}", self.size)
-
-    @classmethod
-    def folder(cls, root: str | os.PathLike | None = None) -> Path:
-        """Where the caches are: ``root``, else ``$MTLKIT_CACHE/scenes``, else in the user's cache directory."""
-        return files.cache_dir() / "scenes" if root is None else Path(root)
-
-    @classmethod
-    def present(cls, root: str | os.PathLike | None = None) -> bool:
-        """Always: what is not in the cache is rendered."""
-        return True
-
-    @classmethod
-    def preview(cls, count: int) -> dict[str, Any]:
-        """Splits of ``count`` images."""
-        return {"train": count, "validation": count, "test": count}
-
-    @classmethod
-    def check(cls, root: str | os.PathLike | None = None, *, contents: bool = True) -> list[str]:
-        """Every damaged cache. Nothing rendered yet is nothing wrong."""
-        return pack.problems(cls.folder(root), contents)
