@@ -218,7 +218,7 @@ def samples(
     """
     indices = list(indices)
     chosen = [dataset[i] for i in indices]
-    fields = [name for name in fields or chosen[0] if name != "index"]
+    fields = [name for name in fields or chosen[0] if name not in ("index", "domain")]
     maps = [name for name in fields if chosen[0][name].ndim > 1]
     captions = [_labels(dataset, sample, fields) for sample in chosen]
     if maps == ["image"] and any(captions):
@@ -315,13 +315,13 @@ def legend(class_names: Sequence[str]) -> Figure:
 def predictions(model, dataset, indices: Sequence[int], normalise: str = "none", title: str = "") -> Figure:
     """Image, target and prediction of every task for some samples of a dataset; one sample a row. Labels are text.
 
-    ``normalise`` is that of the recipe, a key of ``transforms.NORMALISATIONS``.
+    ``normalise`` is that of the recipe, as ``transforms.normalised`` takes it.
     """
     rows, columns = [], ["image"]
     columns += [f"{task.name}, {what}" for task in model.tasks for what in ("target", "ours")]
     for index in indices:
         sample = dataset[index]
-        fed = normalised(sample, normalise)
+        fed = normalised(sample, normalise, dataset.moments)
         outputs = model({name: fed[name][None] for name in model.inputs})
         row = [picture("image", sample["image"])]
         for task in model.tasks:
@@ -346,7 +346,7 @@ def learning_curves(runs: Mapping[str, Run | Sequence[Run]], protocol: str = "po
     figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.1), squeeze=False)
     colours = _run_colours(runs)
     for axis, task in zip(axes[0], names, strict=True):
-        spec = metrics.specs_of(task)[0]
+        spec = next(iter(metrics.in_order(f"{task}/{name}" for name in found[found.task == task].metric).values()))
         panel = found[(found.task == task) & (found.metric == spec.name)]
         sns.lineplot(
             panel, x="epoch", y="value", hue="run", style="run", palette=colours, markers=True, dashes=False, ax=axis

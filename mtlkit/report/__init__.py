@@ -5,7 +5,7 @@ epochs and seed and the architecture ``single``. The floor is the best constant 
 it has learned nothing. Which epochs the numbers are of, each row says: ``summaries``.
 """
 
-from . import summaries
+from . import summaries, tradeoff
 from .page import figures, first_seed, side_by_side, write_html
 from .papers import published
 from .rows import FLOOR, Entry, entries
@@ -25,5 +25,6 @@ __all__ = [
     "summaries",
     "table",
     "tidy",
+    "tradeoff",
     "write_html",
 ]

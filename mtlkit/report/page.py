@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import datasets, files, metrics, plots
+from ..evaluation import View
 from ..runs import Run
-from ..transforms import normalised
 from .rows import FLOOR, Entry, fold_of
 from .tables import footnotes, table
 
@@ -74,7 +74,8 @@ def _predictions(entry: Entry, fold: int | None, dataset, indices: Sequence[int]
     repeats = [repeat for repeat in entry.seeds if fold_of(repeat) == fold]
     for run in entry.at(min(repeats)) if repeats else []:
         model = run.model()
-        samples = [normalised(dataset[i], run.recipe.normalise) for i in indices]
+        view = View(dataset, model.inputs, run.recipe)
+        samples = [view[i] for i in indices]
         with torch.no_grad():
             outputs = model({name: torch.stack([sample[name] for sample in samples]) for name in model.inputs})
         for task in model.tasks:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import metrics
 from ..architectures import ARCHITECTURES
+from ..datasets import DATASETS
 from ..errors import KitError
 from ..recipes import Recipe
 from ..runs import Run
 from . import summaries
 
 FLOOR = "constant (floor)"
+SINGLES = ("single", "wrn_single")  # a net for each task
 Repeat = int | tuple[int, int]  # a seed; seed and fold where the dataset has folds
 
 
@@ -35,6 +37,7 @@ class Entry:
             table; empty where it has none, as the floor and rows of one net for each task.
         random_start: True where ImageNet weights were wanted and could not be had.
         unconfirmed: metrics of a published row that were not checked against its paper.
+        baseline_errors: of each of its domains, where it has a decathlon score; empty where it has none.
     """
 
     name: str
@@ -48,9 +51,20 @@ class Entry:
     rivals: str = ""
     random_start: bool = False
     unconfirmed: frozenset[str] = frozenset()
+    baseline_errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def values(self, key: str) -> list[float]:
         return [scores[key] for scores in self.seeds.values() if key in scores]
+
+    @property
+    def score(self) -> dict[Repeat, float]:
+        """The decathlon score of each repetition that has all its domains."""
+        keys = {domain: f"{domain}/accuracy" for domain in self.baseline_errors}
+        return {
+            repeat: metrics.decathlon_score({d: scores[key] for d, key in keys.items()}, self.baseline_errors)
+            for repeat, scores in self.seeds.items()
+            if keys and set(keys.values()) <= set(scores)
+        }
 
     @property
     def chosen_on_test(self) -> bool:
@@ -84,14 +98,15 @@ def repeat_of(recipe: Recipe) -> Repeat:
 
 
 def entries(
-    runs: Iterable[Run], protocol: str = "pooled", by: str = "metric", summary: str | None = None
+    runs: Iterable[Run], protocol: str = "pooled", by: str | None = None, summary: str | None = None
 ) -> list[Entry]:
     """The rows of a table: the floor, the baselines, other nets of one task, then by size, equal weighting first.
 
     Args:
         runs: finished runs; others are left out.
         protocol: whose metric values.
-        by: how Δ_MTL averages: ``"metric"`` or ``"task"``.
+        by: how Δ_MTL averages, see ``metrics.delta_mtl``; default: over metrics, and under protocol ``astmt`` over the
+            main metric of each task, as ASTMT's average drop, which has the opposite sign.
         summary: which epochs the numbers are of, a name of ``summaries``; default: what each run's recipe says.
 
     Raises:
@@ -110,7 +125,7 @@ def entries(
     for run in measured:
         groups.setdefault(_group(run.recipe), []).append(run)
     rows = [_entry(members, varying, protocol, summary) for members in groups.values()]
-    _add_delta(rows, by)
+    _add_delta(rows, by or ("main" if protocol == "astmt" else "metric"))
     return [_floor(measured, protocol), *rows]
 
 
@@ -121,14 +136,14 @@ def _place(run: Run) -> tuple:
 
 
 def _is_baseline(recipe: Recipe) -> bool:
-    """A single-task net: architecture ``single``, or another of which one task alone is that."""
+    """A single-task net: architecture ``single`` or ``wrn_single``, or another of which one task alone is that."""
     name = recipe.architecture.name
-    return name == "single" or (len(recipe.tasks) == 1 and ARCHITECTURES[name].alone)
+    return name in SINGLES or (len(recipe.tasks) == 1 and ARCHITECTURES[name].alone)
 
 
 def _one_task_each(recipe: Recipe) -> bool:
     """True where several runs of different tasks make one row of a table."""
-    return recipe.architecture.name == "single" or len(recipe.tasks) == 1
+    return recipe.architecture.name in SINGLES or len(recipe.tasks) == 1
 
 
 def _group(recipe: Recipe) -> str:
@@ -168,6 +183,10 @@ def _entry(runs: list[Run], varying: list[str], protocol: str, summary: str | No
         entry.seeds.setdefault(repeat_of(run.recipe), {}).update(_numbers(scores))
         networks[tuple(run.recipe.tasks)] = run
         entry.random_start |= bool(run.random_start)
+    errors = DATASETS[recipe.dataset.name].baseline_errors
+    domains = dict.fromkeys(t for run in runs for t in run.recipe.tasks)
+    if all(domain in errors for domain in domains):
+        entry.baseline_errors = {domain: errors[domain] for domain in domains}
     entry.parameters = sum(run.result["parameters"] for run in networks.values())
     entry.macs = sum(run.result["macs"] for run in networks.values())
     entry.seconds = sum(run.result["seconds"] for run in runs) / len(entry.seeds)
@@ -242,8 +261,10 @@ def _name(recipe: Recipe, varying: list[str]) -> str:
 
 
 def _said(key: str, value: Any) -> str:
-    """A setting in the name of a row: ``lr=0.001``, ``from single``."""
-    text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
+    """A setting in the name of a row: ``lr=0.001``, ``from single``; of phases, their epochs: ``phases=300+100``."""
+    parts = value if isinstance(value, list) else [value]
+    parts = [part["epochs"] if isinstance(part, dict) else part for part in parts]
+    text = "+".join(map(str, parts))
     return f"from {text}" if key == "init_from" else f"{key.split('.')[-1]}={text}"
 
 

@@ -29,10 +29,14 @@ def table(rows: Sequence[Entry]) -> pd.DataFrame:
     for entry in rows:
         line = {headings[key]: _cell(entry, key) for key in keys}
         line["Δ_MTL %"] = _spread(list(entry.delta.values()), 2, sign=True) + _doubt(entry, "delta_mtl")
+        if any(other.baseline_errors for other in rows):
+            line["score ↑"] = _spread(list(entry.score.values()), 0) + (
+                "?" if entry.score and entry.unconfirmed else ""
+            )
         if ranks:
             line["mean rank ↓"] = f"{ranks[entry.name]:.2f}" if entry.name in ranks else ""
-        line["parameters"] = f"{entry.parameters / 1e6:.2f} M" if entry.parameters else ""
-        line["GMACs"] = f"{entry.macs / 1e9:.3f}" if entry.macs else ""
+        line["parameters"] = f"{entry.parameters / 1e6:.2f} M{_doubt(entry, 'parameters')}" if entry.parameters else ""
+        line["GMACs"] = f"{entry.macs / 1e9:.3f}{_doubt(entry, 'macs')}" if entry.macs else ""
         line["seconds"] = f"{entry.seconds:.0f}" if entry.seconds is not None else ""
         line["seeds"] = len(entry.seed_numbers) if entry.runs else ""
         if any(other.folds for other in rows):
@@ -74,6 +78,10 @@ def footnotes(rows: Sequence[Entry]) -> list[str]:
             "mean rank: mean over the metrics of the place among these rows, equal values share one (dense); another "
             "row in the table changes it"
         )
+    for domains in dict.fromkeys(tuple(entry.baseline_errors) for entry in rows if entry.score):
+        notes.append(
+            f"score: decathlon score over {len(domains)} domains, each 250 points at its baseline error, 1000 at most"
+        )
     if any(entry.unconfirmed for entry in rows):
         notes.append("? published, not checked against the paper")
     return notes
@@ -88,6 +96,7 @@ def records(rows: Sequence[Entry]) -> list[dict[str, Any]]:
             "metrics": {key: _statistics(entry.values(key)) for key in metrics.in_order(_present([entry]))},
             "delta_mtl": _statistics(list(entry.delta.values())) if entry.delta else None,
             "mean_rank": ranks.get(entry.name),
+            "score": _statistics(list(entry.score.values())) if entry.score else None,
             "parameters": entry.parameters,
             "macs": entry.macs,
             "seconds": entry.seconds,
@@ -109,6 +118,8 @@ def tidy(rows: Sequence[Entry], protocol: str) -> pd.DataFrame:
         values = {key: _statistics(entry.values(key)) for key in metrics.in_order(_present([entry]))}
         if entry.delta:
             values["delta_mtl"] = _statistics(list(entry.delta.values()))
+        if entry.score:
+            values["score"] = _statistics(list(entry.score.values()))
         origin = entry.runs[0].result if entry.runs else {"device": "", "versions": {}}
         for metric, found in values.items():
             lines.append(
