@@ -225,13 +225,21 @@ def _numbers(scores: dict[str, float | None]) -> dict[str, float]:
     return {key: math.nan if value is None else value for key, value in scores.items()}
 
 
+_NAMED = {"architecture.name", "weighting.name", "dataset.fold"}
+
+
 def _varying(recipes: list[Recipe]) -> list[str]:
     """Dotted keys, apart from the name-giving ones, that differ between the recipes: in value, or by standing in some
-    recipes of an architecture and weighting and not in others. What comes with an architecture tells nothing new.
+    recipes of an architecture and weighting and not in others. What comes with an architecture tells nothing new, nor
+    does what comes with being the net of one task alone.
     """
-    flat = [_flatten(recipe.model_dump(exclude={"name", "about", "seed", "tasks"})) for recipe in recipes]
-    keys = sorted(set().union(*flat) - {"architecture.name", "weighting.name", "dataset.fold"})
-    return [key for key in keys if _differs(key, flat)]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for recipe in recipes:
+        alone = tuple(recipe.tasks) if _one_task_each(recipe) else ()
+        flat = _flatten(recipe.model_dump(exclude={"name", "about", "seed", "tasks"}))
+        groups.setdefault(alone, []).append(flat)
+    keys = sorted({key for flat in groups.values() for f in flat for key in f} - _NAMED)
+    return [key for key in keys if any(_differs(key, flat) for flat in groups.values())]
 
 
 def _differs(key: str, flat: list[dict[str, Any]]) -> bool:
